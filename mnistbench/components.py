@@ -1,0 +1,163 @@
+"""What plugin authors implement, and how mnistbench reads it.
+
+A component is a factory that a plugin registers under a name. Its parameters, their types and
+defaults are read from its signature, its summary from its docstring: there is nothing else to
+declare. The contract of each kind, with `N` images to a batch:
+
+- *model*: `factory(num_classes, **parameters)` returns a `torch.nn.Module` from normalised float
+  images `[N, 1, 28, 28]` to logits or log-probabilities `[N, num_classes]`.
+- *optimizer*: `factory(params, **parameters)` takes the model's parameters and returns a
+  `torch.optim.Optimizer`; an optimizer class is such a factory as it stands.
+- *augmentation*: `factory(**parameters)` returns a callable from a whole batch of float images
+  `[N, 1, 28, 28]` in [0, 1], on its device, to the same; or None, which leaves images alone.
+  It is called in training only and draws its randomness from torch's generators.
+- *schedule*: `factory(optimizer, steps_per_epoch, epochs, **parameters)` returns a
+  `torch.optim.lr_scheduler.LRScheduler`, stepped after every training step; or None, which
+  leaves the learning rate alone.
+- *dataset*: `factory(data_dir, **parameters)` returns an `ImageDataset`; `data_dir` is the
+  folder that the user named, or None.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mnistbench.errors import PluginError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Kind(StrEnum):
+    """The kinds of component; the value is the word that users read."""
+
+    MODEL = "model"
+    OPTIMIZER = "optimizer"
+    AUGMENTATION = "augmentation"
+    SCHEDULE = "schedule"
+    DATASET = "dataset"
+
+    @property
+    def plural(self) -> str:
+        """The word for several, as in the option `--models` and the hook `register_models`."""
+        return f"{self.value}s"
+
+
+# How many positional arguments mnistbench itself passes; what follows are a user's parameters.
+LEADING_ARGUMENTS = {
+    Kind.MODEL: 1,
+    Kind.OPTIMIZER: 1,
+    Kind.AUGMENTATION: 0,
+    Kind.SCHEDULE: 3,
+    Kind.DATASET: 1,
+}
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A dataset as tensors in memory, what a dataset factory returns.
+
+    `train_images` and `test_images` are uint8 `[N, 1, 28, 28]`, `train_labels` and `test_labels`
+    int64 `[N]` in `0 .. num_classes - 1`. `mean` and `std` are those of the training pixels
+    scaled to [0, 1]: what models see is `(pixel / 255 - mean) / std`.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    num_classes: int
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a component: `annotation` is a type, or `inspect.Parameter.empty`."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        """True when the user must give it."""
+        return self.default is inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Component:
+    """A factory with the name, kind and distribution under which it was registered."""
+
+    kind: Kind
+    name: str
+    factory: Callable[..., Any]
+    distribution: str
+    version: str
+
+    @cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """The parameters that a user can set, by name, in the order of the signature."""
+        return read_parameters(self.kind, self.factory)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the factory's own docstring, or an empty string."""
+        # inspect.getdoc would hand a class without a docstring that of torch.nn.Module.
+        text = inspect.cleandoc(self.factory.__doc__ or "")
+        return text.splitlines()[0] if text else ""
+
+
+def read_parameters(kind: Kind, factory: Callable[..., Any]) -> dict[str, Parameter]:
+    """Return a user's parameters of `factory`.
+
+    Raises `PluginError` when the signature cannot be read, lacks the arguments that mnistbench
+    passes to this kind, or has further arguments that cannot be given by name.
+    """
+    title = getattr(factory, "__qualname__", repr(factory))
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"the signature of {title} cannot be read: {error}") from error
+    hints = _type_hints(factory)
+    leading = LEADING_ARGUMENTS[kind]
+    result: dict[str, Parameter] = {}
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            leading = 0
+            continue
+        if leading:
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                break
+            leading -= 1
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise PluginError(
+                f"{title} has too many positional-only arguments for a {kind}: "
+                f"{parameter.name!r} cannot be set by a user"
+            )
+        annotation = hints.get(parameter.name, parameter.annotation)
+        result[parameter.name] = Parameter(parameter.name, annotation, parameter.default)
+    if leading:
+        wanted = LEADING_ARGUMENTS[kind]
+        raise PluginError(
+            f"{title} must take {wanted} positional argument{'s' if wanted > 1 else ''} "
+            f"to be a {kind}; its signature is {signature}"
+        )
+    return result
+
+
+def _type_hints(factory: Callable[..., Any]) -> dict[str, Any]:
+    target: Any = factory.__init__ if inspect.isclass(factory) else factory
+    try:
+        return typing.get_type_hints(target)
+    except Exception:  # names that exist for type checkers alone; the default's type still tells
+        return {}
