@@ -1,0 +1,6 @@
+"""`python -m mnistbench`."""
+
+from mnistbench.cli.main import main
+
+if __name__ == "__main__":
+    main()

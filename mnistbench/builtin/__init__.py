@@ -1,0 +1,1 @@
+"""The components that mnistbench ships, registered through the public hooks only."""

@@ -1,0 +1,132 @@
+"""The shipped models: the classic tutorial networks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mnistbench.hookspecs import Register, hookimpl
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+class FullyConnected(nn.Sequential):
+    """Fully connected classifier, 784-128-64-10.
+
+    `hidden` are the widths of the hidden layers; each is followed by batch normalisation if
+    `batchnorm`, the `activation`, and dropout with probability `dropout` if that is above 0.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        hidden: tuple[int, ...] = (128, 64),
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        batchnorm: bool = False,
+    ) -> None:
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = 28 * 28
+        for next_width in hidden:
+            layers.append(nn.Linear(width, next_width))
+            if batchnorm:
+                layers.append(nn.BatchNorm1d(next_width))
+            layers.append(_ACTIVATIONS[activation]())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            width = next_width
+        layers.append(nn.Linear(width, num_classes))
+        super().__init__(*layers)
+
+
+class Convolutional(nn.Sequential):
+    """Convolutional classifier, two 3x3 convolutions (32, 64) with pooling, 3136-128-10.
+
+    ReLU follows the pooling, which gives the same function as the usual order and its gradients,
+    at a quarter of the work: the largest of four values keeps its place under ReLU.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        channels: tuple[int, int] = (32, 64),
+        hidden: int = 128,
+        dropout: float = 0.0,
+    ) -> None:
+        first, second = channels
+        super().__init__(
+            nn.Conv2d(1, first, 3, padding=1),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(first, second, 3, padding=1),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(second * 7 * 7, hidden),
+            nn.ReLU(),
+            *([nn.Dropout(dropout)] if dropout else []),
+            nn.Linear(hidden, num_classes),
+        )
+
+
+class Improved(nn.Module):
+    """Convolutional classifier of three blocks with batch normalisation, dense layers with dropout.
+
+    A block is two 3x3 convolutions, each with batch normalisation and ReLU, then 2x2 pooling;
+    `channels` are the widths of the blocks, `hidden` those of the dense layers.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        channels: tuple[int, int, int] = (32, 64, 128),
+        hidden: tuple[int, ...] = (1024, 1024),
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        before = 1
+        for width in channels:
+            for inputs in (before, width):
+                # Batch normalisation has a shift of its own, which a bias would only repeat.
+                blocks += [
+                    nn.Conv2d(inputs, width, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(inplace=True),
+                ]
+            blocks.append(nn.MaxPool2d(2))
+            before = width
+        dense: list[nn.Module] = [nn.Flatten()]
+        before = channels[-1] * 3 * 3  # 28 pixels, halved three times
+        for width in hidden:
+            dense += [nn.Linear(before, width), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+            before = width
+        self.features = nn.Sequential(*blocks)
+        self.classifier = nn.Sequential(*dense, nn.Linear(before, num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[N, num_classes]` of images `[N, 1, 28, 28]`."""
+        logits: Tensor = self.classifier(self.features(images))
+        return logits
+
+
+@hookimpl
+def register_models(register: Register) -> None:
+    """Register the shipped models."""
+    register("fcn", FullyConnected)
+    register("cnn", Convolutional)
+    register("improved", Improved)

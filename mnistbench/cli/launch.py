@@ -1,0 +1,182 @@
+"""What `mnistbench run` does once its options are read: the grid, its display, its table."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.panel import Panel
+
+from mnistbench.cli.console import console
+from mnistbench.cli.live import display_for
+from mnistbench.errors import DataError
+from mnistbench.executors.local import LocalExecutor, start_server
+from mnistbench.grid import Job
+from mnistbench.records import RecordStore, Status
+from mnistbench.settings import (
+    Settings,
+    build_grid,
+    idle_options,
+    timeout_seconds,
+    worker_count,
+)
+from mnistbench.values import split_outside
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
+
+
+def launch(settings: Settings, given: set[str], *, dry_run: bool) -> int:
+    """Run the grid that `settings` stand for and return the exit code.
+
+    `given` are the settings that were typed. Raises `MnistbenchError` for what cannot be done.
+    """
+    out, err = console(), console(stderr=True)
+    output, timeout, workers = (
+        Path(settings["output"]),
+        timeout_seconds(settings),
+        worker_count(settings),
+    )
+    data_dir = Path(settings["data_dir"]) if settings["data_dir"] else None
+    if not dry_run and not settings["in_process"]:
+        start_server()  # it imports torch while this process does
+
+    from mnistbench.environment import places_of, resolve_devices
+    from mnistbench.executors.inprocess import InProcessExecutor
+    from mnistbench.plugins import discover
+    from mnistbench.runner import Options, jobs_to_run, run_grid
+
+    registry = discover()
+    for plugin in registry.broken:
+        err.print(
+            f"[yellow]warning:[/] plugin {escape(plugin.distribution)} is broken: "
+            f"{escape(plugin.cause)}",
+            soft_wrap=True,
+        )
+    words = [word.strip() for word in settings["devices"].split(",") if word.strip()]
+    devices = resolve_devices(words or ["auto"])
+    datasets = [word for word in split_outside(settings["datasets"], ",") if word]
+    settings["datasets"] = ",".join("mnist" if word == "auto" else word for word in datasets)
+    jobs = build_grid(settings, registry, devices).jobs()
+    fallback = None
+    if not dry_run and any(job.dataset.name == "mnist" for job in jobs):
+        fallback = _ensure_mnist(data_dir, out, may_fall_back="auto" in datasets)
+    if fallback:
+        settings["datasets"] = ",".join("mnist5k" if word == "auto" else word for word in datasets)
+        jobs = build_grid(settings, registry, devices).jobs()
+        _warn_of_mnist5k(err, fallback)
+
+    if dry_run:
+        _print_grid(out, jobs, output)
+        return EXIT_OK
+    if workers is None:
+        workers = max(len(places_of(device)) for device in devices)
+    options = Options(
+        data_dir=data_dir,
+        workers=workers,
+        timeout=timeout,
+        profile=settings["profile"],
+        retry_failed=settings["retry_failed"],
+        force=settings["force"],
+        fail_fast=settings["fail_fast"],
+    )
+    executor = InProcessExecutor() if settings["in_process"] else LocalExecutor(workers)
+    stop = threading.Event()
+    with RecordStore(output) as store:
+        before = store.statuses()
+        todo = jobs_to_run(jobs, before, retry_failed=options.retry_failed, force=options.force)
+        for note in idle_options(given, settings, jobs, todo, before):
+            err.print(f"note: {escape(note)}", soft_wrap=True)
+        with (
+            _signals(stop, raising=settings["in_process"]) as interrupted,
+            display_for(out, quiet=settings["quiet"]) as display,
+        ):
+            for event in run_grid(jobs, registry, store, executor, options, stop):
+                display.show(event)
+        statuses = store.statuses()
+    if not settings["quiet"]:
+        _print_table(out, err, jobs, output)
+    if fallback:
+        _warn_of_mnist5k(err, fallback)
+    if interrupted.is_set():
+        err.print("interrupted: the same command runs what is missing", soft_wrap=True)
+        return EXIT_INTERRUPTED
+    all_ok = all(statuses.get(job.key) == Status.OK for job in jobs)
+    return EXIT_OK if all_ok else EXIT_FAILED
+
+
+def _ensure_mnist(data_dir: Path | None, out: Console, *, may_fall_back: bool) -> str | None:
+    """Have MNIST on the disk, downloading it if need be.
+
+    Returns why that is impossible if `may_fall_back`, and raises `DataError` otherwise. Files
+    that are there and corrupt raise in any case: they are to be mended, not passed over.
+    """
+    from mnistbench import mnist
+    from mnistbench.cli.data import download_progress
+
+    if mnist.find(data_dir) is not None:
+        return None
+    try:
+        with download_progress(out, set()) as on_progress:
+            mnist.fetch(on_progress)
+    except DataError as error:
+        if not may_fall_back:
+            raise
+        return str(error)
+    return None
+
+
+def _warn_of_mnist5k(err: Console, cause: str) -> None:
+    text = (
+        "These are NOT results on MNIST: MNIST cannot be had here, so the embedded mnist5k "
+        f"(4,000 training and 1,000 test images) takes its place. {cause}"
+    )
+    err.print(Panel(escape(text), title="mnist5k instead of mnist", border_style="bold yellow"))
+
+
+def _print_grid(out: Console, jobs: Sequence[Job], output: Path) -> None:
+    for job in jobs:
+        settings = " ".join(f"{axis}={value}" for axis, value in job.axes.items())
+        out.print(f"{job.key}  {settings} seed={job.seed}", markup=False, soft_wrap=True)
+    count = f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}"
+    out.print(f"{count}, to be recorded in {output}", markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _signals(stop: threading.Event, *, raising: bool) -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into setting `stop`; yield an event that tells whether one came.
+
+    The second signal, or the first if `raising`, raises KeyboardInterrupt where the program is.
+    """
+    came = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        again = came.is_set()
+        came.set()
+        stop.set()
+        if again or raising:
+            raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in numbers]
+    try:
+        yield came
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _print_table(out: Console, err: Console, jobs: Sequence[Job], output: Path) -> None:
+    from mnistbench.records import folder_of, read_records
+
+    records = read_records([output])
+    records = records[records["key"].isin([job.key for job in jobs])]
+    out.print(f"records: {output}   files of each job: {folder_of(output)}/", soft_wrap=True)

@@ -1,0 +1,200 @@
+"""How a running grid looks: a live display on a terminal, a line a job elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mnistbench.events import (
+    EpochEnded,
+    Event,
+    GridFinished,
+    GridStarted,
+    Healed,
+    JobFinished,
+    JobStarted,
+    StepReached,
+)
+from mnistbench.grid import Job
+from mnistbench.records import Record, Status
+
+
+class Display:
+    """Shows nothing: what `--quiet` asks for. The others build on it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the terminal as it was."""
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+
+
+class PlainDisplay(Display):
+    """One line for each finished job, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._done = self._todo = 0
+
+    def show(self, event: Event) -> None:
+        """Print a line where the event deserves one."""
+        if isinstance(event, GridStarted):
+            self._todo = event.todo
+            self._print(_opening(event))
+        elif isinstance(event, Healed):
+            self._print(_healed())
+        elif isinstance(event, JobFinished):
+            self._done += 1
+            self._print(f"{self._done}/{self._todo} {outcome(event.job, event.record)}")
+        elif isinstance(event, GridFinished):
+            self._print(_closing(event))
+
+    def _print(self, text: str) -> None:
+        if text:
+            self._console.print(text, soft_wrap=True)
+
+
+class LiveDisplay(Display):
+    """A progress bar of the grid with the time left, and below it the jobs that run."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._running: dict[str, _Running] = {}
+        self._finished = 0
+        self._progress = Progress(
+            TextColumn("grid"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("jobs, left:"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            # Jobs differ in length: the estimate looks back over many of them.
+            speed_estimate_period=3600,
+        )
+        self._grid = self._progress.add_task("grid", total=None)
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def show(self, event: Event) -> None:
+        """Bring the display up to date; finished jobs become lines above it."""
+        if isinstance(event, GridStarted):
+            self._progress.update(self._grid, total=event.todo)
+            self._console.print(_opening(event))
+        elif isinstance(event, Healed):
+            self._console.print(_healed())
+        elif isinstance(event, JobStarted):
+            self._running[event.job.key] = _Running(event.job, event.device)
+        elif isinstance(event, StepReached):
+            self._running[event.job.key].step(event)
+        elif isinstance(event, EpochEnded):
+            self._running[event.job.key].end_epoch(event)
+        elif isinstance(event, JobFinished):
+            self._running.pop(event.job.key, None)
+            self._finished += 1
+            self._console.print(outcome(event.job, event.record))
+        elif isinstance(event, GridFinished):
+            closing = _closing(event)
+            if closing:
+                self._console.print(closing)
+        under_way = sum(running.share for running in self._running.values())
+        self._progress.update(self._grid, completed=self._finished + under_way)
+
+    def _render(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        for running in self._running.values():
+            table.add_row(*running.cells())
+        return Group(table, self._progress)
+
+
+class _Running:
+    """What is known of a job under way."""
+
+    def __init__(self, job: Job, device: str) -> None:
+        self.share = 0.0
+        self._job = job
+        self._device = device
+        self._epoch = "starting"
+        self._figures: tuple[str, ...] = ()
+
+    def step(self, event: StepReached) -> None:
+        done = event.step / event.steps
+        self.share = (event.epoch - 1 + done) / self._job.epochs
+        self._epoch = f"epoch {event.epoch}/{self._job.epochs} {done:4.0%}"
+
+    def end_epoch(self, event: EpochEnded) -> None:
+        row = event.row
+        self.share = row["epoch"] / self._job.epochs
+        self._epoch = f"epoch {row['epoch']}/{self._job.epochs} done"
+        accuracy = row["validation_accuracy"]
+        known = "train" if accuracy is None else "validation"
+        self._figures = (
+            f"loss {row['train_loss']:.4f}",
+            f"{known} {row['train_accuracy'] if accuracy is None else accuracy:.2%}",
+            f"{event.images_per_second:,.0f} images/s",
+        )
+
+    def cells(self) -> tuple[str, ...]:
+        title = escape(f"{self._job.title} on {self._device}")
+        return (f"[cyan]▶[/cyan] {title}", self._epoch, *self._figures)
+
+
+def display_for(console: Console, *, quiet: bool) -> Display:
+    """Return the display that suits where the output goes."""
+    if quiet:
+        return Display()
+    return LiveDisplay(console) if sys.stdout.isatty() else PlainDisplay(console)
+
+
+def outcome(job: Job, record: Record) -> str:
+    """Return the line, in Rich's markup, that says how a job ended."""
+    title = escape(job.title)
+    if record["status"] != Status.OK:
+        colour = "yellow" if record["status"] == Status.INTERRUPTED else "red"
+        return f"[{colour}]{record['status']}[/] {title}: {escape(record['reason'])}"
+    return (
+        f"[green]ok[/] {title}: test {record['test_accuracy']:.2%}, "
+        f"{record['images_per_second']:,.0f} images/s, train {record['train_seconds']:.1f} s, "
+        f"wall {record['wall_seconds']:.1f} s"
+    )
+
+
+def _opening(event: GridStarted) -> str:
+    done = event.total - event.todo
+    if not event.todo:
+        return f"nothing to run: all {done} jobs are done (--force runs them again)"
+    text = f"{event.todo} job{'s' if event.todo > 1 else ''} to run"
+    return f"{text}, {done} already done" if done else text
+
+
+def _healed() -> str:
+    return "[yellow]the results file ended in a torn line, which was cut off[/]"
+
+
+def _closing(event: GridFinished) -> str:
+    return f"[yellow]{event.left} of the jobs were not started[/]" if event.left else ""

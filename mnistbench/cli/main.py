@@ -1,0 +1,68 @@
+"""The application: every command, and how errors end it.
+
+Nothing heavy is imported before a command needs it: `--help` and `report` know no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+import mnistbench
+from mnistbench.cli import data, plugins, report, run
+from mnistbench.errors import MnistbenchError
+
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="mnistbench",
+    help="Benchmarks of models, optimizers and augmentations on MNIST-size work.",
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("report")(report.report)
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(data.app, name="data")
+
+# The base of what the parser raises. Depending on its version, typer brings a parser of its own
+# or uses click's, and does not name this class.
+_ParserError: Any = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
+
+
+@app.callback(invoke_without_command=True)
+def show_help(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Show the version, or the help where no command is given."""
+    if version:
+        typer.echo(f"mnistbench {mnistbench.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one line and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except MnistbenchError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_USAGE)
+    except _ParserError as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "mnistbench"
+        typer.echo(f"error: {error.format_message()} (see {command} --help)", err=True)
+        sys.exit(EXIT_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output, such as head, has had enough.
+        sys.stdout = None
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,106 @@
+"""`mnistbench report`: results files as tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistbench.errors import UsageError
+from mnistbench.grid import find_job
+from mnistbench.records import folder_of, read_records
+
+
+def report(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="RESULTS.csv...", help="Results files, one or several.")
+    ],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMNS",
+            help="Group by these columns, such as model,optimizer. Default: every configuration, "
+            "on every kind of machine, over its seeds.",
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Sort by this column, best first: accuracies and images per second from high to "
+            "low, losses, times and sizes from low to high, labels from A to Z. -COLUMN turns "
+            "that round. Default: test_accuracy.",
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMNS",
+            help="Show these columns of the results beside those that tell the rows apart: "
+            "test_loss,peak_rss_bytes for mean and spread, test_accuracy_std for one statistic "
+            "(_mean, _std, _n), torch_version for its values.",
+        ),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the option is --format
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="rich, markdown, latex, html; or csv, json, which hold the unrounded numbers "
+            "and leave the notes to stderr.",
+        ),
+    ] = "rich",
+    operators: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JOB",
+            help="Show the top operators of this job (its key, or the beginning of it) instead; "
+            "needs run --profile.",
+        ),
+    ] = None,
+) -> None:
+    """Show results as a table: mean, spread and n of every configuration over its seeds."""
+    from mnistbench.report import formats, tables
+
+    formats.check_format(format)
+    if operators is not None:
+        _refuse("--operators", by=by, sort=sort, columns=columns)
+        _print_operators(files, operators, format)
+        return
+    records = read_records(files)
+    choices = (_names(by), sort or "test_accuracy", _names(columns))
+    if format in formats.FOR_PROGRAMS:
+        typer.echo(tables.export(records, format, *choices), nl=False)
+    table = tables.build(records, *choices)
+    if records.empty:
+        said = f"no finished jobs yet in {', '.join(map(str, files))}"
+        typer.echo(said, err=format in formats.FOR_PROGRAMS)
+    if format in formats.FOR_PROGRAMS:
+        for line in (*table.notes, *table.failures):
+            typer.echo(line, err=True)
+    elif not records.empty:
+        formats.show(table, format)
+
+
+def _print_operators(files: list[Path], text: str, format: str) -> None:  # noqa: A002
+    from mnistbench.report import formats
+    from mnistbench.report.operators import FILE_NAME, operators_table, read_operators
+
+    keys = {path: read_records([path])["key"].tolist() for path in files}
+    job = find_job(dict.fromkeys(key for names in keys.values() for key in names), text)
+    paths = [folder_of(path) / job / FILE_NAME for path in files if job in keys[path]]
+    path = next((path for path in paths if path.exists()), paths[0])
+    if format in formats.FOR_PROGRAMS:
+        typer.echo(formats.raw(read_operators(path), format), nl=False)
+    else:
+        formats.show(operators_table(path), format)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _refuse(option: str, **others: str | None) -> None:
+    given = [f"--{name}" for name, value in others.items() if value is not None]
+    if given:
+        raise UsageError(f"{option} shows one job, to which {', '.join(given)} cannot apply")

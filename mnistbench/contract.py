@@ -1,0 +1,90 @@
+"""Is what a component made what its contract says? Checked before any clock runs.
+
+Raises `PluginError` with the component, its distribution, what it should be and what it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnistbench.components import ImageDataset
+from mnistbench.errors import PluginError
+from mnistbench.selection import Selection
+
+
+def _title(selection: Selection) -> str:
+    return f"{selection.kind} {selection.label} of {selection.distribution}"
+
+
+def _describe(thing: object) -> str:
+    if isinstance(thing, Tensor):
+        return f"{str(thing.dtype).removeprefix('torch.')} {list(thing.shape)} on {thing.device}"
+    return f"a {type(thing).__name__}"
+
+
+def require_type(selection: Selection, made: object, wanted: type) -> None:
+    """Require that the factory made a `wanted`."""
+    if not isinstance(made, wanted):
+        raise PluginError(
+            f"{_title(selection)} must make a {wanted.__name__}, not {_describe(made)}"
+        )
+
+
+def check_model(selection: Selection, model: nn.Module, images: Tensor, num_classes: int) -> None:
+    """Run `images` (normalised) through the model; also gives lazy modules their shapes."""
+    model.eval()
+    with torch.no_grad():
+        output = model(images)
+    shape = (len(images), num_classes)
+    fits = isinstance(output, Tensor) and output.shape == shape and output.is_floating_point()
+    if not fits:
+        raise PluginError(
+            f"{_title(selection)} must turn images {list(images.shape)} into floats "
+            f"{list(shape)}, not {_describe(output)}"
+        )
+
+
+def check_augmentation(selection: Selection, augment: Any, images: Tensor) -> None:
+    """Run `images` in [0, 1] through the augmentation, which may be None."""
+    if augment is None:
+        return
+    changed = augment(images.clone())
+    fits = isinstance(changed, Tensor) and (changed.shape, changed.dtype, changed.device) == (
+        images.shape,
+        images.dtype,
+        images.device,
+    )
+    if not fits:
+        raise PluginError(
+            f"{_title(selection)} must return {_describe(images)} like its input, not "
+            f"{_describe(changed)}"
+        )
+
+
+def check_dataset(selection: Selection, dataset: object) -> None:
+    """Check types, shapes and labels of what a dataset factory returned."""
+    if not isinstance(dataset, ImageDataset):
+        raise PluginError(
+            f"{_title(selection)} must make an ImageDataset, not {_describe(dataset)}"
+        )
+    for part in ("train", "test"):
+        images: Tensor = getattr(dataset, f"{part}_images")
+        labels: Tensor = getattr(dataset, f"{part}_labels")
+        if images.dtype != torch.uint8 or images.shape[1:] != (1, 28, 28) or not len(images):
+            raise PluginError(
+                f"{part}_images of {_title(selection)} must be uint8 [N, 1, 28, 28], not "
+                f"{_describe(images)}"
+            )
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+            raise PluginError(
+                f"{part}_labels of {_title(selection)} must be int64 [{len(images)}], not "
+                f"{_describe(labels)}"
+            )
+        if labels.min() < 0 or labels.max() >= dataset.num_classes:
+            raise PluginError(
+                f"{part}_labels of {_title(selection)} must be 0 to {dataset.num_classes - 1}, "
+                f"but reach from {labels.min()} to {labels.max()}"
+            )

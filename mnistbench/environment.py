@@ -1,0 +1,138 @@
+"""The machine: which devices there are, what each can do, and what a record says of them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+import mnistbench
+from mnistbench.errors import DeviceError
+from mnistbench.records import Record
+
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def available_devices() -> list[str]:
+    """Return what `--devices` takes on this machine, the best first."""
+    devices = []
+    if torch.cuda.is_available():
+        devices += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return [*devices, "cpu"]
+
+
+def resolve_devices(words: Sequence[str]) -> list[str]:
+    """Return the devices that `words` name, `auto` being the best there is.
+
+    Raises `DeviceError` for a device that is not there, naming those that are.
+    """
+    available = available_devices()
+    result: dict[str, None] = {}
+    for word in words:
+        device = available[0] if word == "auto" else word
+        if device not in available:
+            raise DeviceError(
+                f"--devices {word!r} is not here; this machine has: {', '.join(available)}"
+            )
+        result[device] = None
+    return list(result)
+
+
+def places_of(device: str) -> list[str]:
+    """Return the physical devices on which a job for `device` may run."""
+    if device == "cuda":
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [device]
+
+
+def find_fault(device: str, amp: str, compile_mode: str) -> str | None:
+    """Return why `device` cannot do this combination, or None where it can.
+
+    Tries it out, and so must run in a process of its own: it starts CUDA and compiles.
+    """
+    place = torch.device(places_of(device)[0])
+    if compile_mode in ("reduce-overhead",) and place.type != "cuda":
+        return f"compile {compile_mode} works through CUDA graphs, which {device} has not"
+    if place.type == "cuda" and amp == "bf16":
+        # Older GPUs emulate bfloat16, slowly: figures of that would mislead.
+        with torch.cuda.device(place):
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                return f"{device} has no bfloat16 arithmetic"
+    try:
+        if amp != "off":
+            _try_amp(place, amp)
+    except Exception as error:
+        return f"amp {amp} fails on {device}: {_first_line(error)}"
+    try:
+        if compile_mode != "off":
+            torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=place))
+    except Exception as error:
+        return f"torch.compile fails on {device}: {_first_line(error)}"
+    return None
+
+
+def _try_amp(device: torch.device, amp: str) -> None:
+    weight = torch.randn(8, 1, 3, 3, device=device, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+    with torch.autocast(device.type, dtype=AMP_TYPES[amp]):
+        output = F.conv2d(torch.randn(4, 1, 28, 28, device=device), weight)
+    if output.dtype != AMP_TYPES[amp]:
+        raise TypeError(f"autocast gives {output.dtype}")
+    scaler.scale(output.float().square().mean()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+
+
+def describe(device: torch.device) -> Record:
+    """Return the columns of a record that tell the machine, the device and the versions."""
+    is_cuda = device.type == "cuda"
+    return {
+        "threads": torch.get_num_threads(),
+        "device_used": str(device),
+        "device_name": torch.cuda.get_device_name(device) if is_cuda else cpu_name(),
+        "cpu_name": cpu_name(),
+        "cpu_count": usable_cpus(),
+        "machine": platform.node(),
+        "os": f"{platform.system()} {platform.release()}",
+        "python_version": platform.python_version(),
+        "torch_version": torch.__version__,
+        "cuda_version": torch.version.cuda if is_cuda else None,
+        "mnistbench_version": mnistbench.__version__,
+    }
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """Return how many threads torch would take here, none of them waiting for another's core."""
+    return min(torch.get_num_threads(), usable_cpus())
+
+
+@functools.cache
+def cpu_name() -> str:
+    """Return the CPU's name as its maker wrote it, where the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

@@ -1,0 +1,59 @@
+"""What an executor is given and what it must do."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnistbench.events import Event
+from mnistbench.grid import Job
+from mnistbench.records import Record, Status
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job with what it takes to run it.
+
+    `data` is the prepared dataset, `folder` the empty folder for the job's files, `places` the
+    physical devices of which it may use any one, `timeout` the seconds after which it is ended.
+    """
+
+    job: Job
+    data: Path
+    folder: Path
+    places: tuple[str, ...]
+    threads: int
+    timeout: float | None = None
+    profile: bool = False
+
+
+class Executor(ABC):
+    """Runs tasks and yields what happens, as it happens."""
+
+    isolation: str
+
+    @abstractmethod
+    def run(self, tasks: Iterable[Task], stop: threading.Event) -> Iterator[Event]:
+        """Run all tasks; yield a `JobStarted` and a `JobFinished` for each, progress in between.
+
+        Nothing that a task does raises here: it becomes the status of its record. When `stop` is
+        set, jobs under way are ended and finish as interrupted, and no further one is started.
+        """
+
+
+def identity_of(job: Job) -> Record:
+    """Return the columns of a record that say which job it is of."""
+    return {
+        "key": job.key,
+        "configuration": job.configuration,
+        "seed": job.seed,
+        **job.axes,
+    }
+
+
+def failed(record: Record, status: Status, reason: str) -> Record:
+    """Return `record` with how the job ended, the reason on one line."""
+    return {**record, "status": status.value, "reason": " ".join(reason.split())[:500]}

@@ -1,0 +1,264 @@
+"""Runs each job in a clean process of its own on this machine.
+
+A fork server that has torch imported, and CUDA untouched, makes a process cheap; where there is
+no fork server, processes are spawned. A job's process leads a process group, so that ending the
+job ends whatever it started, and ends itself when this process is gone, however that went.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import connection, forkserver
+from multiprocessing.context import BaseContext, ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mnistbench.events import Event, JobFinished, JobStarted
+from mnistbench.executors.base import Executor, Task, failed, identity_of
+from mnistbench.records import Record, Status
+
+Result = TypeVar("Result")
+
+LOG_FILE = "log.txt"
+POLL_SECONDS = 0.2  # how soon a stop is noticed
+# What jobs need, imported once by the fork server. The CLI is what a console script imports, and
+# that script is imported again in every process. Building an optimizer imports torch._dynamo.
+PRELOAD = ["mnistbench.cli.main", "mnistbench.executors.work", "mnistbench.builtin", "torch._dynamo"]
+
+
+def process_context() -> BaseContext:
+    """Return how processes are started: by the fork server, or spawned where there is none."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def start_server() -> None:
+    """Start the fork server, so that it imports what jobs need while this process goes on."""
+    if isinstance(process_context(), ForkServerContext):
+        forkserver.ensure_running()
+
+
+def call_in_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Return what `function` returns when it is called in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=process_context()) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+class LocalExecutor(Executor):
+    """Runs up to `workers` jobs at once, each on the least busy of its places."""
+
+    isolation = "process"
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+        self._running: list[_Worker] = []
+
+    def run(self, tasks: Iterable[Task], stop: threading.Event) -> Iterator[Event]:
+        """Run the tasks, see `Executor`. Leaving the iterator early ends what runs."""
+        context = process_context()
+        waiting = iter(tasks)
+        more = True
+        try:
+            while more or self._running:
+                while more and len(self._running) < self.workers and not stop.is_set():
+                    task = next(waiting, None)
+                    if task is None:
+                        more = False
+                        break
+                    worker = _Worker(task, self._least_busy(task.places), context)
+                    self._running.append(worker)
+                    self._count_neighbours()
+                    yield JobStarted(task.job, worker.place)
+                if stop.is_set():
+                    more = False
+                    for worker in self._running:
+                        worker.end(Status.INTERRUPTED, "interrupted by the user")
+                yield from self._progress()
+        finally:
+            for worker in self._running:
+                worker.end(Status.INTERRUPTED, "interrupted by the user")
+
+    def _progress(self) -> Iterator[Event]:
+        """Wait a moment for the workers; yield their events, and the records of those that end."""
+        now = time.monotonic()
+        deadlines = [worker.deadline - now for worker in self._running]
+        connection.wait(
+            [handle for worker in self._running for handle in worker.handles()],
+            timeout=max(0.0, min([POLL_SECONDS, *deadlines])),
+        )
+        for worker in list(self._running):
+            yield from worker.receive()
+            if time.monotonic() > worker.deadline:
+                limit = worker.task.timeout
+                worker.end(Status.TIMEOUT, f"ended after the --timeout of {limit:g} seconds")
+            if worker.is_over():
+                self._running.remove(worker)
+                yield JobFinished(worker.task.job, worker.record(self.isolation))
+
+    def _least_busy(self, places: tuple[str, ...]) -> str:
+        load = Counter(worker.place for worker in self._running)
+        return min(places, key=lambda place: load[place])
+
+    def _count_neighbours(self) -> None:
+        load = Counter(worker.place for worker in self._running)
+        for worker in self._running:
+            worker.jobs_on_device = max(worker.jobs_on_device, load[worker.place])
+            worker.jobs_on_machine = max(worker.jobs_on_machine, len(self._running))
+
+
+class _Worker:
+    """One task in its process, as seen from this one."""
+
+    def __init__(self, task: Task, place: str, context: BaseContext) -> None:
+        self.task = task
+        self.place = place
+        self.jobs_on_device = self.jobs_on_machine = 1
+        self._known: Record = identity_of(task.job)
+        self._result: Record | None = None
+        self._ended_as: tuple[Status, str] | None = None
+        self._oom_kills = _oom_kills()
+        self._connection, theirs = context.Pipe(duplex=False)
+        # Every kind of context has a Process; the type stubs know of it only in the subclasses.
+        self._process: BaseProcess = context.Process(  # type: ignore[attr-defined]
+            target=_child, args=(theirs, task, place)
+        )
+        self._started = time.perf_counter()
+        self._process.start()
+        theirs.close()
+        self.deadline = time.monotonic() + task.timeout if task.timeout else float("inf")
+
+    def handles(self) -> list[Any]:
+        """Return what to wait on: the connection while it is open, and the process."""
+        open_ones = [] if self._connection.closed else [self._connection]
+        return [*open_ones, self._process.sentinel]
+
+    def receive(self) -> Iterator[Event]:
+        """Yield the events that have arrived, and keep the records."""
+        try:
+            while not self._connection.closed and self._connection.poll():
+                message = self._connection.recv()
+                if isinstance(message, Event):
+                    yield message
+                elif "status" in message:
+                    self._result = message
+                else:
+                    self._known |= message
+        except (EOFError, OSError):
+            self._connection.close()
+
+    def end(self, status: Status, reason: str) -> None:
+        """Kill the process and all that it started; the job's record will say `status`."""
+        if self._result is None and self._ended_as is None:
+            self._ended_as = (status, reason)
+        self._kill()
+
+    def is_over(self) -> bool:
+        """Return whether the process has ended and all that it sent has been received."""
+        if self._process.is_alive():
+            return False
+        return self._connection.closed or not self._connection.poll()
+
+    def record(self, isolation: str) -> Record:
+        """Return the record of the job, once it is over."""
+        wall = time.perf_counter() - self._started
+        self._process.join()
+        self._connection.close()
+        self._kill()  # what the job started and left behind
+        record = self._result or self._failure()
+        return record | {
+            "wall_seconds": wall,
+            "jobs_on_device": self.jobs_on_device,
+            "jobs_on_machine": self.jobs_on_machine,
+            "isolation": isolation,
+        }
+
+    def _failure(self) -> Record:
+        if self._ended_as is not None:
+            return failed(self._known, *self._ended_as)
+        code = self._process.exitcode or 0
+        if code >= 0:
+            reason = f"its process ended with exit code {code} before the job was done"
+            return failed(self._known, Status.CRASHED, f"{reason}; see {LOG_FILE} in its folder")
+        name = signal.Signals(-code).name
+        if -code == signal.SIGKILL and _oom_kills() > self._oom_kills:
+            return failed(self._known, Status.OOM, "killed by the system, which was out of memory")
+        return failed(
+            self._known, Status.CRASHED, f"its process was killed by {name}; see {LOG_FILE}"
+        )
+
+    def _kill(self) -> None:
+        if hasattr(os, "killpg") and self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def _child(pipe: connection.Connection, task: Task, place: str) -> None:
+    """The life of a job's process."""
+    # Imported here: the process that starts jobs must not need torch for it.
+    from mnistbench.executors.work import peak_rss_bytes, perform
+
+    if hasattr(os, "setsid"):
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what a Ctrl-C means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _log_to(task.folder / LOG_FILE)
+    _be_first_out_of_memory()
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    record = perform(task, place, pipe.send)
+    record["peak_rss_bytes"] = peak_rss_bytes()
+    pipe.send(record)
+    pipe.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The job is done: nothing that happens while torch is taken down may change its record.
+    os._exit(0)
+
+
+def _log_to(path: Path) -> None:
+    """Send whatever this process prints to a file, crashes of the interpreter included."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    faulthandler.enable()
+
+
+def _be_first_out_of_memory() -> None:
+    """Ask Linux to end this process, and not the grid, when memory runs out."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _follow_parent() -> None:
+    """End this process and all that it started as soon as the process of the grid is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        if hasattr(os, "killpg"):
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+
+def _oom_kills() -> int:
+    """Return how many processes Linux has killed for want of memory since it started."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

@@ -1,0 +1,135 @@
+"""One task performed in the process at hand: the body of every executor."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mnistbench import data, environment, training
+from mnistbench.errors import MnistbenchError
+from mnistbench.events import Event
+from mnistbench.executors.base import Task, failed, identity_of
+from mnistbench.plugins import Registry, discover
+from mnistbench.records import Record, Status
+
+TRACEBACK_FILE, HISTORY_FILE, TRACE_FOLDER = "error.txt", "history.csv", "trace"
+
+
+def perform(task: Task, place: str, emit: Callable[[Event | Record], None]) -> Record:
+    """Run the task on the device `place` and return its record, whatever happens.
+
+    `emit` is given the events, and at the start and after every epoch the record so far, so that
+    something is left of a job whose process is ended. A traceback goes to `error.txt` and the
+    figures of each epoch to `history.csv` in the task's folder. Keyboard interrupts end the job
+    as interrupted.
+    """
+    record = identity_of(task.job)
+    record["started_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+    history: training.History = []
+    measures: Record = {}
+
+    def emit_both(event: Event) -> None:
+        emit(event)
+        emit({**record, **measures})
+
+    try:
+        torch.set_num_threads(task.threads)
+        registry = discover({selection.distribution for selection in task.job.selections})
+        record |= _components_of(task, registry)
+        device = torch.device(place)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        record |= environment.describe(device)
+        emit(dict(record))
+        with _no_compile_cache(task.folder):
+            training.train(
+                task.job,
+                registry,
+                data.load(task.data),
+                device,
+                measures,
+                history,
+                emit_both,
+                trace_folder=task.folder / TRACE_FOLDER if task.profile else None,
+            )
+        return {**record, **measures, "status": Status.OK.value}
+    except KeyboardInterrupt:
+        return failed({**record, **measures}, Status.INTERRUPTED, "interrupted by the user")
+    except (Exception, SystemExit) as error:
+        (task.folder / TRACEBACK_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+        return failed({**record, **measures}, _status_of(error), _reason_of(error))
+    finally:
+        _write_history(history, task.folder / HISTORY_FILE)
+
+
+def peak_rss_bytes() -> int | None:
+    """Return the largest resident set that this process has had, in bytes, where the
+    system tells."""
+    if sys.platform == "win32":
+        return None
+    import resource  # not to be had on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def _components_of(task: Task, registry: Registry) -> Record:
+    """Return every parameter of every component, and who brought it in which version."""
+    columns: Record = {}
+    versions = {}
+    for selection in task.job.selections:
+        columns[f"{selection.kind}_parameters"] = json.dumps(dict(selection.parameters))
+        versions[selection.distribution] = registry.version_of(selection)
+    columns["plugin_versions"] = " ".join(f"{name}=={versions[name]}" for name in sorted(versions))
+    return columns
+
+
+@contextlib.contextmanager
+def _no_compile_cache(folder: Path) -> Iterator[None]:
+    """Give torch.compile an empty cache: what an earlier job compiled must not speed this one."""
+    variables = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+    before = {name: os.environ.pop(name, None) for name in variables}
+    with tempfile.TemporaryDirectory(prefix="compile-", dir=folder) as cache:
+        os.environ |= {name: os.path.join(cache, name) for name in variables}  # noqa: PTH118
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                del os.environ[name]
+                if value is not None:
+                    os.environ[name] = value
+
+
+def _status_of(error: BaseException) -> Status:
+    if isinstance(error, training.DivergedError):
+        return Status.DIVERGED
+    is_cpu_oom = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_cpu_oom:
+        return Status.OOM
+    return Status.ERROR
+
+
+def _reason_of(error: BaseException) -> str:
+    if isinstance(error, (MnistbenchError, training.DivergedError)):
+        return str(error)
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+
+
+def _write_history(history: list[dict[str, Any]], path: Path) -> None:
+    if history:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, history[0])
+            writer.writeheader()
+            writer.writerows(history)

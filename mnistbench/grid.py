@@ -1,0 +1,205 @@
+"""The grid and its jobs: pure data, no torch.
+
+A `Job` is one immutable training run with one seed; the grid is the product of all selections
+and settings. Jobs are made repetition by repetition, so that a drift of the machine hits every
+configuration alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mnistbench.errors import UsageError
+from mnistbench.selection import Selection
+
+AMP_MODES = ("off", "bf16", "fp16")
+COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
+
+# The axes by which records are grouped, in the order in which tables show them.
+AXES = (
+    "dataset",
+    "model",
+    "optimizer",
+    "schedule",
+    "augmentation",
+    "device",
+    "amp",
+    "compile",
+    "batch_size",
+    "epochs",
+    "validation",
+    "threads_asked",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run. `validation` and `threads` are None where mnistbench is to choose."""
+
+    dataset: Selection
+    model: Selection
+    optimizer: Selection
+    schedule: Selection
+    augmentation: Selection
+    device: str
+    amp: str
+    compile: str
+    batch_size: int
+    epochs: int
+    validation: int | None
+    threads: int | None
+    seed: int
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """The five components of the job."""
+        return (self.dataset, self.model, self.optimizer, self.schedule, self.augmentation)
+
+    @cached_property
+    def axes(self) -> dict[str, Any]:
+        """The value on every axis, as records and tables show it, keyed by `AXES`."""
+        values = (
+            *(selection.label for selection in self.selections),
+            self.device,
+            self.amp,
+            self.compile,
+            self.batch_size,
+            self.epochs,
+            "auto" if self.validation is None else self.validation,
+            "auto" if self.threads is None else self.threads,
+        )
+        return dict(zip(AXES, values, strict=True))
+
+    @cached_property
+    def configuration(self) -> str:
+        """Ten hexadecimal digits that stand for the job without its seed."""
+        settings = {
+            **{selection.kind.value: selection.identity for selection in self.selections},
+            **{axis: self.axes[axis] for axis in AXES[5:]},
+        }
+        text = json.dumps(settings, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @cached_property
+    def key(self) -> str:
+        """The name of the job in records and of its folder: unique, stable, safe as a path."""
+        names = "-".join(
+            re.sub(r"[^A-Za-z0-9.]+", "_", selection.name)
+            for selection in (self.model, self.optimizer)
+        )
+        return f"{names}-{self.configuration}-s{self.seed}"
+
+    @property
+    def title(self) -> str:
+        """The job in words: what it trains, then what is not the usual."""
+        words = [self.model.label, self.optimizer.label]
+        usual = {"schedule": "constant", "augmentation": "none", "amp": "off", "compile": "off"}
+        words += [
+            str(self.axes[axis])
+            for axis in ("schedule", "augmentation")
+            if self.axes[axis] != usual[axis]
+        ]
+        words += [
+            f"{axis}={self.axes[axis]}"
+            for axis in ("amp", "compile")
+            if self.axes[axis] != usual[axis]
+        ]
+        return " · ".join([*words, self.dataset.label, self.device, f"seed {self.seed}"])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every axis with its values; `jobs()` is their product."""
+
+    datasets: Sequence[Selection]
+    models: Sequence[Selection]
+    optimizers: Sequence[Selection]
+    schedules: Sequence[Selection]
+    augmentations: Sequence[Selection]
+    devices: Sequence[str]
+    amp: Sequence[str]
+    compile: Sequence[str]
+    batch_sizes: Sequence[int]
+    epochs: Sequence[int]
+    seeds: Sequence[int]
+    validation: int | None = None
+    threads: int | None = None
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs, each once, one seed after another."""
+        cells = itertools.product(
+            self.datasets,
+            self.models,
+            self.optimizers,
+            self.schedules,
+            self.augmentations,
+            self.devices,
+            self.amp,
+            self.compile,
+            self.batch_sizes,
+            self.epochs,
+        )
+        rows = itertools.product(self.seeds, list(cells))
+        jobs = [Job(*cell, self.validation, self.threads, seed) for seed, cell in rows]
+        return list({job.key: job for job in jobs}.values())
+
+
+def parse_choices(option: str, text: str, valid: Sequence[str]) -> list[str]:
+    """Parse a comma list of words out of `valid`; `all` is every one of them."""
+    words = _unique(text)
+    if words == ["all"]:
+        return list(valid)
+    for word in words:
+        if word not in valid:
+            raise UsageError(f"{option} {word!r} is unknown; valid: {', '.join(valid)}")
+    return words or _nothing(option)
+
+
+def parse_counts(option: str, text: str, *, least: int = 1) -> list[int]:
+    """Parse a comma list of integers, each at least `least`."""
+    counts = []
+    for word in _unique(text):
+        if not re.fullmatch(r"[+-]?\d+", word):
+            raise UsageError(f"{option} takes integers, not {word!r}; for example {option} 64,128")
+        if int(word) < least:
+            raise UsageError(f"{option} must be at least {least}, not {word}")
+        counts.append(int(word))
+    return counts or _nothing(option)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Parse `--seeds`: `3` is the three seeds 0, 1, 2; a comma list, such as `7,` is those."""
+    if "," in text:
+        return parse_counts("--seeds", text, least=0)
+    return list(range(parse_counts("--seeds", text)[0]))
+
+
+def _unique(text: str) -> list[str]:
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def _nothing(option: str) -> Any:
+    raise UsageError(f"{option} is empty: give at least one value")
+
+
+def find_job(keys: Iterable[str], text: str) -> str:
+    """Return the one key that `text` is, or is the unambiguous beginning of."""
+    keys = list(keys)
+    found = [key for key in keys if key == text] or [key for key in keys if key.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(f"no job {text!r} here; the jobs: {_shortened(keys)}")
+    raise UsageError(f"{text!r} stands for {len(found)} jobs: {_shortened(found)}")
+
+
+def _shortened(keys: list[str]) -> str:
+    shown = ", ".join(keys[:6])
+    return f"{shown}, and {len(keys) - 6} more" if len(keys) > 6 else shown or "none"

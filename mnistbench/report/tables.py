@@ -1,0 +1,254 @@
+"""What a table of records says: which columns and rows, in which words and digits.
+
+`build` makes the table for people, `export` the raw numbers for programs; `formats` renders both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mnistbench import summary as summaries
+from mnistbench.grid import AXES
+from mnistbench.records import COLUMNS, Column
+from mnistbench.report.formats import Table, raw
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOTHING = "–"
+
+# A grid that fails, fails often in one way: the rest is in the file.
+_FAILURES_SHOWN = 20
+_DEFAULT_COLUMNS = (
+    *("test_accuracy", "n", "failed"),
+    *("parameters", "images_per_second", "train_seconds", "wall_seconds"),
+)
+_HEADINGS = {
+    "images_per_second": "images/s",
+    "flops_per_image": "FLOP/image",
+    "seconds_to_99": "time to 99% (s)",
+    "seconds_to_99_with_compile": "time to 99% with compile (s)",
+    "epochs_to_99": "epochs to 99%",
+}
+# What the names of columns say of their unit, and how a table says it.
+_UNITS = {"s": ("_seconds", "s"), "ms": ("_ms", "ms"), "bytes": ("_bytes", "MiB")}
+_UNITS |= {"0-1": ("", "%"), "nats": ("", "nats")}
+_SCALES = {"0-1": 100.0, "bytes": 2.0**-20}
+# Not worth a word in the caption.
+_USUAL = {"schedule": "constant", "augmentation": "none", "amp": "off", "compile": "off"}
+_USUAL |= {"validation": "auto"}
+_CAPTIONS = {
+    **dict.fromkeys(
+        ("model", "optimizer", "dataset", "schedule", "augmentation"), "{name} {value}"
+    ),
+    **dict.fromkeys(("amp", "compile", "validation"), "{name} {value}"),
+    **dict.fromkeys(("device", "device_name", "cpu_name"), "{value}"),
+    "batch_size": "batch {value}",
+    "epochs": "{value} epoch{s}",
+    "threads": "{value} thread{s}",
+    "torch_version": "torch {value}",
+}
+
+
+def build(
+    records: pd.DataFrame,
+    by: Sequence[str] | None = None,
+    sort: str = summaries.DEFAULT_SORT,
+    columns: Sequence[str] | None = None,
+) -> Table:
+    """Return the table of `records`, grouped `by` and sorted as `mnistbench.summary` says.
+
+    The columns that tell its rows apart come first, then `columns`: labels, measures (mean and
+    spread) or single statistics such as `test_accuracy_std`. Raises `UsageError` for a name that
+    is unknown.
+    """
+    wanted = list(_DEFAULT_COLUMNS) if columns is None else summaries.check_columns(columns)
+    summary = summaries.ordered(_summary(records, by, sort, wanted), sort)
+    if columns is None and not summary["failed"].any():
+        wanted.remove("failed")
+    shown = [*_identifying(records, summary, by, wanted), *wanted]
+    first = next((name for name in wanted if summaries.find_statistic(name)), None)
+    cells = [_cells(summary, name, name == first) for name in shown]
+    return Table(
+        caption=_caption(records, shown),
+        headings=tuple(_heading(name) for name in shown),
+        right=tuple(_is_number(name) for name in shown),
+        rows=tuple(zip(*cells, strict=True)),
+        notes=tuple(notes(records, summary, by, shown)),
+        failures=tuple(failure_lines(records)),
+    )
+
+
+def export(
+    records: pd.DataFrame,
+    fmt: str,
+    by: Sequence[str] | None = None,
+    sort: str = summaries.DEFAULT_SORT,
+    columns: Sequence[str] | None = None,
+) -> str:
+    """Return the summary as csv or json, unrounded, in the units of the records.
+
+    Every grouping column is there, the counts, and `_mean`, `_std` and `_n` of all measures, or
+    of those in `columns`.
+    """
+    wanted = [] if columns is None else summaries.check_columns(columns)
+    summary = summaries.ordered(_summary(records, by, sort, wanted), sort)
+    if columns is not None:
+        always = list(summary.columns[: list(summary.columns).index("timed_shared") + 1])
+        found = [(name, summaries.find_statistic(name)) for name in wanted]
+        statistics = [
+            f"{statistic.measure}_{kind}"
+            for name, statistic in found
+            if statistic
+            for kind in (summaries.STATISTICS if name in summaries.MEASURES else [statistic.kind])
+        ]
+        summary = summary[[*always, *dict.fromkeys(statistics)]]
+    return raw(summary, fmt)
+
+
+def notes(
+    records: pd.DataFrame, summary: pd.DataFrame, by: Sequence[str] | None, shown: Sequence[str]
+) -> list[str]:
+    """Return the sentences without which the numbers of `summary` mislead."""
+    keys = summaries.grouping(records) if by is None else list(by)
+    ok = records[records["status"].eq("ok")]
+    found = []
+    if summary["n"].gt(1).any() and any(name in summaries.MEASURES for name in shown):
+        found.append("±: standard deviation over the n jobs of a row")
+    if summary["n"].eq(1).any():
+        found.append("n=1: differences may be noise (--seeds 3 repeats every configuration)")
+    environment = (*summaries.ENVIRONMENT, "machine", "os")
+    mixed = summaries.mixed_within(records, keys, (*AXES, *environment))
+    if mixed:
+        found.append(f"rows average over {', '.join(_plain(name) for name in mixed)}")
+    if ok.duplicated([*keys, "key"] if "key" not in keys else keys).any():
+        found.append("n counts a job each time that it was run, with one seed or not")
+    timed = [statistic for statistic in map(summaries.find_statistic, shown) if statistic]
+    timed = [statistic for statistic in timed if statistic.measure in summaries.TIMED]
+    if timed and summary["timed_shared"].any():
+        found.append(
+            "*: timed while other jobs shared the device; not comparable with the other times, "
+            "and not ranked among them"
+        )
+    left_out = ok["jobs_on_device"].ne(1).fillna(True).sum()
+    if timed and left_out > summary.loc[summary["timed_shared"], "n"].sum():
+        found.append("times and images/s leave out the jobs that shared their device with others")
+    found += [f"a torn last line of {path} was left out" for path in records.attrs.get("torn", ())]
+    return found
+
+
+def failure_lines(records: pd.DataFrame) -> list[str]:
+    """Return a line that counts the failed jobs and one for each of the first; empty if none."""
+    failed = summaries.failures(records)
+    if failed.empty:
+        return []
+    counts = failed["status"].value_counts().items()
+    kinds = ", ".join(f"{count} {status}" for status, count in counts)
+    plural = "s" if len(records) > 1 else ""
+    lines = [f"{len(failed)} of {len(records)} job{plural} failed ({kinds}):"]
+    for row in failed.head(_FAILURES_SHOWN).itertuples():
+        lines.append(f"{row.title}: {row.status}: {row.reason}")
+    hidden = len(failed) - _FAILURES_SHOWN
+    return [*lines, f"and {hidden} more"] if hidden > 0 else lines
+
+
+def _summary(
+    records: pd.DataFrame, by: Sequence[str] | None, sort: str, wanted: Sequence[str]
+) -> pd.DataFrame:
+    labels = [name for name in (*wanted, sort.removeprefix("-")) if name in summaries.LABELS]
+    return summaries.summarise(records, by, labels)
+
+
+def _identifying(
+    records: pd.DataFrame, summary: pd.DataFrame, by: Sequence[str] | None, wanted: Sequence[str]
+) -> list[str]:
+    if by is not None:
+        return [name for name in dict.fromkeys(by) if name not in wanted]
+    keys = summaries.grouping(records)[1:]
+    told = [
+        name
+        for name in keys
+        if name in ("model", "optimizer") or name not in AXES or summaries.varies(summary[name])
+    ]
+    # Labels leave out defaults: when a default has changed, two configurations look alike.
+    if summary.duplicated(told).any():
+        told.append("configuration")
+    return [name for name in told if name not in wanted]
+
+
+def _caption(records: pd.DataFrame, shown: Sequence[str]) -> str:
+    words: list[str] = []
+    for name in (*AXES, "threads", "torch_version", "device_name", "cpu_name"):
+        values = records[name].dropna().unique()
+        if name in shown or name not in _CAPTIONS or len(values) != 1:
+            continue
+        value = str(values[0])
+        if value == _USUAL.get(name):
+            continue
+        word = _CAPTIONS[name].format(name=name, value=value, s="" if value == "1" else "s")
+        if word not in words:  # the device of a CPU job is its CPU
+            words.append(word)
+    return " · ".join(words)
+
+
+def _heading(name: str) -> str:
+    statistic = summaries.find_statistic(name)
+    if statistic is None:
+        return _plain(name)
+    kind = "" if name in summaries.MEASURES else f" {statistic.kind}"
+    if statistic.measure in _HEADINGS:
+        return f"{_HEADINGS[statistic.measure]}{kind}"
+    suffix, unit = _UNITS.get(_measure(statistic).unit, ("", ""))
+    title = _plain(statistic.measure.removesuffix(suffix)) + kind
+    return f"{title} ({unit})" if unit and statistic.kind != "n" else title
+
+
+def _plain(name: str) -> str:
+    return "batch" if name == "batch_size" else name.replace("_", " ")
+
+
+def _measure(statistic: summaries.Statistic) -> Column:
+    return summaries.MEASURES[statistic.measure]
+
+
+def _is_number(name: str) -> bool:
+    whole = {column.name for column in COLUMNS if column.type == "Int64"}
+    return name in whole or name in summaries.COUNTS or summaries.find_statistic(name) is not None
+
+
+def _cells(summary: pd.DataFrame, name: str, says_failed: bool) -> list[str]:
+    """Return the column `name` as text, a cell for each row of `summary`."""
+    statistic = summaries.find_statistic(name)
+    if statistic is None or statistic.kind == "n":
+        texts = summary[statistic.column if statistic else name].astype("string").fillna("")
+        return [text if text else NOTHING for text in texts]
+    column = _measure(statistic)
+    scale = _SCALES.get(column.unit, 1.0)
+    values: list[float] = (scale * summary[statistic.column]).tolist()
+    spreads: list[float] = (scale * summary[f"{statistic.measure}_std"]).tolist()
+    digits = _digits(column, values)
+    cells = []
+    for value, spread, shared, n in zip(
+        values, spreads, summary["timed_shared"], summary["n"], strict=True
+    ):
+        text = NOTHING if math.isnan(value) else f"{value:,.{digits}f}"
+        # The parameters of a model do not vary; a spread of 0 would only ask a question.
+        exact = column.type == "Int64" and spread == 0
+        if name in summaries.MEASURES and not math.isnan(spread) and not exact:
+            text += f" ± {spread:,.{digits}f}"
+        if shared and column.name in summaries.TIMED and text != NOTHING:
+            text = f"*{text}"
+        cells.append("failed" if says_failed and not n else text)
+    return cells
+
+
+def _digits(column: Column, values: Sequence[float]) -> int:
+    """Return the decimals of a column: enough for three digits of its smallest value."""
+    if column.unit in ("0-1", "nats"):
+        return 2 if column.unit == "0-1" else 4
+    sizes = [abs(value) for value in values if math.isfinite(value) and value]
+    if column.type == "Int64" and column.unit != "bytes":
+        return 0 if all(size.is_integer() for size in sizes) else 1
+    return min(3, max(0, 2 - math.floor(math.log10(min(sizes))))) if sizes else 0

@@ -1,0 +1,192 @@
+"""Settings of a grid: defaults, then a TOML file, then what was typed; checked and made a grid.
+
+A setting has the name of its option on the command line (`batch_sizes` for `--batch-sizes`).
+In a file a comma list may also be a TOML array, and a number a number.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mnistbench.components import Kind
+from mnistbench.errors import SelectionError, UsageError, nearest
+from mnistbench.grid import (
+    AMP_MODES,
+    COMPILE_MODES,
+    Grid,
+    Job,
+    parse_choices,
+    parse_counts,
+    parse_seeds,
+)
+from mnistbench.plugins import Registry
+from mnistbench.records import Status
+
+# Text settings; None is "mnistbench chooses".
+DEFAULTS: dict[str, str | None] = {
+    "models": "fcn",
+    "optimizers": "adam",
+    "augmentations": "none",
+    "schedules": "constant",
+    "datasets": "auto",
+    "devices": "auto",
+    "amp": "off",
+    "compile": "off",
+    "batch_sizes": "64",
+    "epochs": "1",
+    "seeds": "1",
+    "validation": None,
+    "threads": None,
+    "data_dir": None,
+    "output": "results.csv",
+    "timeout": None,
+    "jobs": None,
+}
+FLAGS = ("retry_failed", "force", "fail_fast", "in_process", "quiet", "profile")
+
+Settings = dict[str, Any]
+
+
+def option_of(name: str) -> str:
+    """Return the option for a setting, as typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def read_config(path: Path) -> Settings:
+    """Return the settings in the TOML file `path`. Raises `UsageError` for what is none."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read --config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is not TOML: {error}") from None
+    settings: Settings = {}
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        if name in FLAGS:
+            if not isinstance(value, bool):
+                raise UsageError(f"{key} in {path} must be true or false, not {value!r}")
+            settings[name] = value
+        elif name in DEFAULTS:
+            settings[name] = _as_text(path, key, value)
+        else:
+            raise UsageError(f"unknown setting {key!r} in {path}; {_known(key)}")
+    return settings
+
+
+def merge(typed: Mapping[str, Any], config: Path | None) -> Settings:
+    """Return every setting: what was typed (not None), else the file's, else the default."""
+    given = {name: value for name, value in typed.items() if value is not None}
+    flags = dict.fromkeys(FLAGS, False)
+    return {**DEFAULTS, **flags, **(read_config(config) if config else {}), **given}
+
+
+def build_grid(settings: Settings, registry: Registry, devices: Sequence[str]) -> Grid:
+    """Return the grid that the settings stand for, `devices` being resolved already.
+
+    Raises `UsageError` (of which `SelectionError` is one) that names the option and the remedy.
+    """
+
+    def select(kind: Kind) -> Any:
+        try:
+            return registry.select(kind, settings[kind.plural])
+        except SelectionError as error:
+            raise SelectionError(f"--{kind.plural}: {error}") from None
+
+    return Grid(
+        datasets=select(Kind.DATASET),
+        models=select(Kind.MODEL),
+        optimizers=select(Kind.OPTIMIZER),
+        schedules=select(Kind.SCHEDULE),
+        augmentations=select(Kind.AUGMENTATION),
+        devices=devices,
+        amp=parse_choices("--amp", settings["amp"], AMP_MODES),
+        compile=parse_choices("--compile", settings["compile"], COMPILE_MODES),
+        batch_sizes=parse_counts("--batch-sizes", settings["batch_sizes"]),
+        epochs=parse_counts("--epochs", settings["epochs"]),
+        seeds=parse_seeds(settings["seeds"]),
+        validation=_count(settings, "validation", least=0),
+        threads=_count(settings, "threads"),
+    )
+
+
+def worker_count(settings: Settings) -> int | None:
+    """Return `--jobs`, or None where mnistbench is to choose."""
+    return _count(settings, "jobs")
+
+
+def timeout_seconds(settings: Settings) -> float | None:
+    """Return `--timeout` in seconds."""
+    text = settings["timeout"]
+    if text is None:
+        return None
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"--timeout takes seconds above 0, or 10m, or 2h, not {text!r}")
+    return seconds
+
+
+def idle_options(
+    given: set[str],
+    settings: Settings,
+    jobs: Sequence[Job],
+    todo: Sequence[Job],
+    statuses: Mapping[str, Status],
+) -> list[str]:
+    """Return a sentence for each option of `given` that changes nothing about any job."""
+    told = []
+    devices = {job.device for job in jobs}
+    if "threads" in given and "cpu" not in devices:
+        told.append(f"--threads applies to no job: all run on {', '.join(sorted(devices))}")
+    if "data_dir" in given and {job.dataset.name for job in jobs} == {"mnist5k"}:
+        told.append("--data-dir applies to no job: mnist5k is part of the installation")
+    if settings["in_process"]:
+        told += [
+            f"{option_of(name)} applies to no job with --in-process"
+            for name in ("timeout", "jobs")
+            if name in given
+        ]
+    elif "jobs" in given and todo and (worker_count(settings) or 0) > len(todo):
+        told.append(f"--jobs {settings['jobs']} is more than the {len(todo)} left to run")
+    keys = {job.key for job in jobs}
+    failed = [key for key in keys & set(statuses) if statuses[key] != Status.OK]
+    if settings["retry_failed"] and not failed and not settings["force"]:
+        told.append("--retry-failed applies to no job: none of them has failed")
+    if settings["retry_failed"] and settings["force"]:
+        told.append("--retry-failed adds nothing to --force, which runs every job again")
+    if not todo and settings["profile"]:
+        told.append("--profile applies to no job: all are done (--force runs them again)")
+    return told
+
+
+def _count(settings: Settings, name: str, *, least: int = 1) -> int | None:
+    text = settings[name]
+    if text is None or text == "auto":
+        return None
+    counts = parse_counts(option_of(name), text, least=least)
+    if len(counts) != 1:
+        raise UsageError(f"{option_of(name)} takes one integer, not {text!r}")
+    return counts[0]
+
+
+def _as_text(path: Path, key: str, value: Any) -> str:
+    if isinstance(value, list):
+        # One seed in a list is that seed, and not that many seeds.
+        return ",".join(_as_text(path, key, item) for item in value) + ","
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise UsageError(f"{key} in {path} must be text, a number or a list, not {value!r}")
+
+
+def _known(key: str) -> str:
+    return nearest(key, [name.replace("_", "-") for name in (*DEFAULTS, *FLAGS)])

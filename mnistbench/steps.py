@@ -1,0 +1,56 @@
+"""The two smallest things that are timed: one training step, and one pass of evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnistbench.data import Split
+
+
+@dataclass
+class Parts:
+    """What takes part in a training step. `forward` is the model, compiled if that was asked."""
+
+    model: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+def training_step(parts: Parts, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Do one step of the optimizer; return the mean loss and the logits, detached."""
+    parts.optimizer.zero_grad(set_to_none=True)
+    with parts.autocast():
+        logits = parts.forward(images)
+        # On log-probabilities this is the negative log-likelihood: log-softmax leaves them be.
+        loss = F.cross_entropy(logits, labels)
+    if parts.scaler.is_enabled():
+        parts.scaler.scale(loss).backward()
+        parts.scaler.step(parts.optimizer)
+        parts.scaler.update()
+    else:
+        loss.backward()
+        parts.optimizer.step()
+    return loss.detach(), logits.detach()
+
+
+def evaluate(parts: Parts, split: Split) -> tuple[float, float]:
+    """Return the mean cross-entropy (nats) and the accuracy (0-1) on every image of `split`."""
+    loss_sum = torch.zeros((), device=split.labels.device)
+    correct = torch.zeros((), device=split.labels.device, dtype=torch.int64)
+    parts.model.eval()
+    with torch.inference_mode():
+        for images, labels in split.in_order():
+            with parts.autocast():
+                logits = parts.forward(images)
+            loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
+            correct += (logits.argmax(1) == labels).sum()
+    return loss_sum.item() / len(split), correct.item() / len(split)

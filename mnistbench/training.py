@@ -1,0 +1,244 @@
+"""One job from its seed to its accuracy: build, warm up, train, evaluate. Reads top to bottom.
+
+Three clocks, none of which runs while another does: the train clock covers training steps and
+nothing else, the evaluation clock all evaluations, and what comes before them is set-up,
+compilation and warm-up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mnistbench import contract, data, profiling
+from mnistbench.components import ImageDataset
+from mnistbench.environment import AMP_TYPES
+from mnistbench.events import EpochEnded, Event, StepReached
+from mnistbench.grid import Job
+from mnistbench.plugins import Registry
+from mnistbench.records import Record
+from mnistbench.steps import Parts, evaluate, training_step
+from mnistbench.timing import Clock, StepMarks, Stopwatch
+from mnistbench.warmup import warm_up
+
+HEARTBEAT_SECONDS = 1.0
+TARGET_ACCURACY = 0.99
+
+# What is known at the end of an epoch; the columns of a job's history.csv.
+History = list[dict[str, Any]]
+
+
+class DivergedError(Exception):
+    """The loss is no longer a finite number."""
+
+
+def train(
+    job: Job,
+    registry: Registry,
+    dataset: ImageDataset,
+    device: torch.device,
+    measures: Record,
+    history: History,
+    emit: Callable[[Event], None],
+    *,
+    trace_folder: Path | None = None,
+    clock: Clock = time.perf_counter,
+) -> nn.Module:
+    """Run `job` on `device` and return the trained model.
+
+    What is measured goes into `measures`, by the names of the records' columns, and a row for
+    each epoch into `history`, both as soon as it is known, so that a failing job keeps what it
+    had. Progress goes to `emit`. With `trace_folder` a trace of some further steps is left there.
+    Raises `DivergedError`, `PluginError` for a component that breaks its contract, and whatever
+    a component raises.
+    """
+    setup, warmup = Stopwatch(device, clock), Stopwatch(device, clock)
+    training, evaluation = Stopwatch(device, clock), Stopwatch(device, clock)
+    marks = StepMarks(device, clock)
+
+    # ---- Build. The weights depend on the seed alone, not on what was drawn before.
+    with setup:
+        train_split, validation_split = data.split(dataset, job.validation, device)
+        evaluated = [len(dataset.test_labels)]
+        evaluated += [len(validation_split)] if validation_split else []
+        seed_everything(derive_seed(job.seed, "weights"))
+        model: nn.Module = registry.create(job.model)(dataset.num_classes)
+        contract.require_type(job.model, model, nn.Module)
+        layout = memory_format_of(model)
+        model.to(device).to(memory_format=layout)
+        samples = train_split.head(2)
+        contract.check_model(
+            job.model, model, samples.normalise(samples.images), dataset.num_classes
+        )
+        augment: data.Augmentation | None = registry.create(job.augmentation)()
+        contract.check_augmentation(job.augmentation, augment, samples.images.float() / 255)
+        parts = _assemble(job, registry, model, device)
+        steps = math.ceil(len(train_split) / job.batch_size)
+        schedule = registry.create(job.schedule)(parts.optimizer, steps, job.epochs)
+        measures |= {
+            "train_images": len(train_split),
+            "validation_images": len(validation_split) if validation_split else 0,
+            "test_images": len(dataset.test_labels),
+            "memory_format": str(layout).removeprefix("torch."),
+            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "flops_per_image": count_flops(model, train_split),
+        }
+        if job.compile != "off":
+            parts.forward = torch.compile(model, mode=job.compile)
+    measures["setup_seconds"] = setup.seconds
+
+    # ---- Warm up, with an optimizer of its own: the real one must not see these steps.
+    with warmup:
+        seed_everything(derive_seed(job.seed, "warm-up"))
+        rehearsal = _assemble(job, registry, model, device)
+        rehearsal.forward = parts.forward
+        compiling = warm_up(
+            rehearsal,
+            train_split,
+            job.batch_size,
+            evaluated,
+            augment,
+            compiled=job.compile != "off",
+            clock=clock,
+        )
+        del rehearsal
+    measures["compile_seconds"] = compiling
+    measures["warmup_seconds"] = warmup.seconds - compiling
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+    # ---- Train. The order of the data depends on the seed alone: not on what a model draws.
+    seed_everything(derive_seed(job.seed, "training"))
+    order = torch.Generator().manual_seed(derive_seed(job.seed, "order"))
+    last_sign = time.monotonic()
+    for epoch in range(1, job.epochs + 1):
+        loss_sum = torch.zeros((), device=device)
+        correct = torch.zeros((), device=device, dtype=torch.int64)
+        model.train()
+        with training:
+            marks.mark()
+            batches = train_split.shuffled(job.batch_size, order, augment)
+            for step, (images, labels) in enumerate(batches, start=1):
+                loss, logits = training_step(parts, images, labels)
+                if schedule is not None:
+                    schedule.step()
+                loss_sum += loss * len(labels)
+                correct += (logits.argmax(1) == labels).sum()
+                marks.mark()
+                if step % data.BLOCK == 0 and time.monotonic() - last_sign > HEARTBEAT_SECONDS:
+                    last_sign = time.monotonic()
+                    emit(StepReached(job, epoch, step, steps))
+        marks.collect()
+
+        validation_loss = validation_accuracy = None
+        if validation_split is not None:
+            with evaluation:
+                validation_loss, validation_accuracy = evaluate(parts, validation_split)
+        train_loss = loss_sum.item() / len(train_split)
+        figures: Record = {
+            "train_loss": train_loss,
+            "train_accuracy": correct.item() / len(train_split),
+            "validation_loss": validation_loss,
+            "validation_accuracy": validation_accuracy,
+            "train_seconds": training.seconds,
+        }
+        rate = parts.optimizer.param_groups[0]["lr"]
+        history.append({"epoch": epoch, **figures, "learning_rate": float(rate)})
+        measures |= figures
+        measures |= step_times(marks.milliseconds)
+        measures |= {
+            "epochs_done": epoch,
+            "images_per_second": len(train_split) * epoch / training.seconds,
+            "eval_seconds": evaluation.seconds,
+        }
+        if "epochs_to_99" not in measures and (validation_accuracy or 0) >= TARGET_ACCURACY:
+            measures["epochs_to_99"] = epoch
+            measures["seconds_to_99"] = training.seconds
+            measures["seconds_to_99_with_compile"] = training.seconds + compiling
+        emit(EpochEnded(job, history[-1], measures["images_per_second"]))
+        if not math.isfinite(figures["train_loss"]):
+            raise DivergedError(
+                f"the training loss became {figures['train_loss']} in epoch {epoch}"
+            )
+
+    # ---- Evaluate. Nothing has looked at a test image before this line.
+    with evaluation:
+        test = data.test_split(dataset, device)
+        test_loss, test_accuracy = evaluate(parts, test)
+    measures["eval_seconds"] = evaluation.seconds
+    if device.type == "cuda":
+        measures["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)
+    if not math.isfinite(test_loss):
+        raise DivergedError(f"the test loss is {test_loss}")
+    measures |= {"test_loss": test_loss, "test_accuracy": test_accuracy}
+
+    # ---- Profile, when nothing is left to measure that the profiler could slow down.
+    if trace_folder is not None:
+        model.train()
+        batches = train_split.shuffled(job.batch_size, order, augment)
+        further = (lambda batch=batch: training_step(parts, *batch) for batch in batches)
+        profiling.record(further, device, trace_folder, job.key)
+    return model
+
+
+def derive_seed(seed: int, purpose: str) -> int:
+    """Return a seed of 63 bits for one `purpose`, so that no two share a stream of numbers."""
+    digest = hashlib.sha256(f"mnistbench {seed} {purpose}".encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a component may draw from."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def memory_format_of(model: nn.Module) -> torch.memory_format:
+    """Return the layout for a model: convolutions are fastest with the channels last."""
+    convolves = any(parameter.dim() == 4 for parameter in model.parameters())
+    return torch.channels_last if convolves else torch.contiguous_format
+
+
+def count_flops(model: nn.Module, split: data.Split) -> int | None:
+    """Return the FLOP of one image's forward pass, or None where torch cannot count them."""
+    model.eval()
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(split.normalise(split.head(1).images))
+    except Exception:  # a model that works otherwise must not fail for a column
+        return None
+    return int(counter.get_total_flops())
+
+
+def step_times(milliseconds: list[float]) -> Record:
+    """Return the percentiles of step times, where they could be taken."""
+    if not milliseconds:
+        return {}
+    median, late, longest = (float(value) for value in np.percentile(milliseconds, (50, 95, 100)))
+    return {"step_p50_ms": median, "step_p95_ms": late, "step_max_ms": longest}
+
+
+def _assemble(job: Job, registry: Registry, model: nn.Module, device: torch.device) -> Parts:
+    optimizer = registry.create(job.optimizer)(model.parameters())
+    contract.require_type(job.optimizer, optimizer, torch.optim.Optimizer)
+    amp_type = AMP_TYPES.get(job.amp)
+
+    def autocast() -> contextlib.AbstractContextManager[Any]:
+        if amp_type is None:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=amp_type)
+
+    scaler = torch.amp.GradScaler(device.type, enabled=job.amp == "fp16")
+    return Parts(model, model, optimizer, scaler, autocast)
