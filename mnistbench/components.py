@@ -20,7 +20,9 @@ declare. The contract of each kind, with `N` images to a batch:
 
 from __future__ import annotations
 
+import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,6 +92,12 @@ class Parameter:
         """True when the user must give it."""
         return self.default is inspect.Parameter.empty
 
+    @property
+    def takes_list(self) -> bool:
+        """True when the factory is to be given a list, where values are tuples."""
+        origin = typing.get_origin(self.annotation) or self.annotation
+        return origin is list or isinstance(self.default, list)
+
 
 @dataclass(frozen=True)
 class Component:
@@ -110,7 +118,7 @@ class Component:
     def summary(self) -> str:
         """The first line of the factory's own docstring, or an empty string."""
         # inspect.getdoc would hand a class without a docstring that of torch.nn.Module.
-        text = inspect.cleandoc(self.factory.__doc__ or "")
+        text = inspect.cleandoc(_unwrapped(self.factory).__doc__ or "")
         return text.splitlines()[0] if text else ""
 
 
@@ -125,7 +133,7 @@ def read_parameters(kind: Kind, factory: Callable[..., Any]) -> dict[str, Parame
         signature = inspect.signature(factory)
     except (TypeError, ValueError) as error:
         raise PluginError(f"the signature of {title} cannot be read: {error}") from error
-    hints = _type_hints(factory)
+    names = _names_known_to(factory)
     leading = LEADING_ARGUMENTS[kind]
     result: dict[str, Parameter] = {}
     for parameter in signature.parameters.values():
@@ -144,7 +152,7 @@ def read_parameters(kind: Kind, factory: Callable[..., Any]) -> dict[str, Parame
                 f"{title} has too many positional-only arguments for a {kind}: "
                 f"{parameter.name!r} cannot be set by a user"
             )
-        annotation = hints.get(parameter.name, parameter.annotation)
+        annotation = _resolved(parameter.annotation, names)
         result[parameter.name] = Parameter(parameter.name, annotation, parameter.default)
     if leading:
         wanted = LEADING_ARGUMENTS[kind]
@@ -155,9 +163,33 @@ def read_parameters(kind: Kind, factory: Callable[..., Any]) -> dict[str, Parame
     return result
 
 
-def _type_hints(factory: Callable[..., Any]) -> dict[str, Any]:
-    target: Any = factory.__init__ if inspect.isclass(factory) else factory
+def _unwrapped(factory: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    return factory
+
+
+def _names_known_to(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Return the module's names in which the annotations of `factory` are written."""
+    target: Any = _unwrapped(factory)
+    if inspect.isclass(target):
+        target = target.__init__
+    elif not inspect.isroutine(target):
+        target = type(target).__call__
+    names: dict[str, Any] = getattr(inspect.unwrap(target), "__globals__", {})
+    return names
+
+
+def _resolved(annotation: Any, names: dict[str, Any]) -> Any:
+    """Return the type that an annotation stands for.
+
+    One at a time: where a name exists for type checkers alone, only the parameters that use it
+    are taken for unannotated, and the type of their default tells.
+    """
+    if annotation is inspect.Parameter.empty:
+        return annotation
+    carrier = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
-        return typing.get_type_hints(target)
-    except Exception:  # names that exist for type checkers alone; the default's type still tells
-        return {}
+        return typing.get_type_hints(carrier, names)["it"]
+    except Exception:  # the annotation is a plugin's code, which may raise anything
+        return inspect.Parameter.empty

@@ -31,7 +31,13 @@ Batch = tuple[Tensor, Tensor]
 def prepare(dataset: ImageDataset, path: Path) -> None:
     """Write the dataset to `path`, whole or not at all, for jobs to map."""
     part = path.with_suffix(".part")
-    torch.save(vars(dataset), part)
+    # NumPy's numbers are no plain data, and could not be read back.
+    numbers = {
+        "num_classes": int(dataset.num_classes),
+        "mean": float(dataset.mean),
+        "std": float(dataset.std),
+    }
+    torch.save(vars(dataset) | numbers, part)
     part.replace(path)
 
 

@@ -46,7 +46,7 @@ class EpochEnded(Event):
 
     `row` is what the job's history holds of it: `epoch`, `train_loss`, `train_accuracy` (running,
     over the training steps), `validation_loss`, `validation_accuracy` (None without a validation
-    split), `train_seconds` (since the first step) and `learning_rate`.
+    split), `train_seconds` (since the first step) and `learning_rate` (of the epoch's last step).
     """
 
     job: Job

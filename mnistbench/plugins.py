@@ -57,6 +57,17 @@ class Registry:
 
     def add(self, component: Component) -> None:
         """Add a component. Raises `PluginError` for a name that is no name, or is taken twice."""
+        self._check(component)
+        self.components[component.kind].setdefault(component.name, []).append(component)
+
+    def merge(self, other: Registry) -> None:
+        """Add every component of `other`, or none: raises `PluginError` as `add` does."""
+        for component in other:
+            self._check(component)
+        for component in other:
+            self.add(component)
+
+    def _check(self, component: Component) -> None:
         if not NAME_PATTERN.fullmatch(component.name) or component.name == "all":
             raise PluginError(
                 f"{component.name!r} is no name for a {component.kind}: use letters, digits, "
@@ -65,12 +76,11 @@ class Registry:
         if not callable(component.factory):
             raise PluginError(f"the factory of {component.kind} {component.name} is not callable")
         component.parameters  # noqa: B018 - a signature that cannot be read is found here
-        claimants = self.components[component.kind].setdefault(component.name, [])
+        claimants = self.components[component.kind].get(component.name, [])
         if any(other.distribution == component.distribution for other in claimants):
             raise PluginError(
                 f"{component.kind} {component.name} is registered twice by {component.distribution}"
             )
-        claimants.append(component)
 
     def __iter__(self) -> Iterator[Component]:
         """Every component, by kind, then by name."""
@@ -132,7 +142,12 @@ class Registry:
         """Return the selection's factory with its parameters bound: what is left are the
         arguments that mnistbench passes."""
         component = self.get(selection.kind, f"{selection.distribution}:{_bare(selection.name)}")
-        parameters = dict(selection.parameters)
+        parameters = {
+            key: list(value)
+            if isinstance(value, tuple) and component.parameters[key].takes_list
+            else value
+            for key, value in selection.parameters
+        }
 
         def build(*arguments: Any) -> Any:
             return component.factory(*arguments, **parameters)
@@ -165,8 +180,7 @@ def discover(only: Collection[str] | None = None) -> Registry:
             manager.register(entry_point.load(), name=name)
             manager.check_pending()  # hooks that no specification knows: misspelled ones
             _collect(manager, name, distribution, version, brought)
-            for component in brought:
-                registry.add(component)
+            registry.merge(brought)
         except (Exception, SystemExit) as error:
             if manager.has_plugin(name):
                 manager.unregister(name=name)

@@ -1,160 +1,43 @@
 """Records: one flat row per finished job, and the CSV file that holds them.
 
-The file is the product's interface. `COLUMNS` is the one place that says what a column holds and
-in which unit; `docs/records.md` is generated from it.
+The file is the product's interface; `mnistbench.columns` says what it holds.
 """
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import filelock
 
+from mnistbench.columns import COLUMN_NAMES, COLUMNS, NEVER_EMPTY, Column, Status
 from mnistbench.errors import RecordsError, UsageError
-from mnistbench.grid import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = [
+    "COLUMNS",
+    "COLUMN_NAMES",
+    "Column",
+    "Record",
+    "RecordStore",
+    "Status",
+    "folder_of",
+    "not_ours",
+    "read_records",
+]
+
 Record = dict[str, Any]
 
-
-class Status(StrEnum):
-    """How a job ended."""
-
-    OK = "ok"
-    DIVERGED = "diverged"
-    OOM = "oom"
-    TIMEOUT = "timeout"
-    CRASHED = "crashed"
-    ERROR = "error"
-    INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: `type` is the pandas dtype to read it as, `unit` is empty for plain text."""
-
-    name: str
-    type: str
-    unit: str
-    meaning: str
-
-
-def _columns() -> tuple[Column, ...]:
-    text, whole, real = "string", "Int64", "float64"
-    kinds = ("dataset", "model", "optimizer", "schedule", "augmentation")
-    return tuple(
-        Column(*row)
-        for row in (
-            ("key", text, "", "name of the job and of its folder"),
-            ("configuration", text, "", "hash of the job without its seed; equal for repetitions"),
-            ("seed", whole, "", "seed of the weights, of the order of the data, of the rest"),
-            *((kind, text, "", f"{kind}, as a selection") for kind in kinds),
-            ("device", text, "", "device that was asked for"),
-            ("amp", text, "", "automatic mixed precision: off, bf16 or fp16"),
-            ("compile", text, "", "mode of torch.compile, or off"),
-            ("batch_size", whole, "images", "images in a training step (the last may have fewer)"),
-            ("epochs", whole, "", "epochs that were asked for"),
-            ("validation", text, "images", "size of the validation split that was asked for"),
-            ("threads_asked", text, "", "threads that were asked for, or auto"),
-            *(
-                (f"{kind}_parameters", text, "JSON", f"every parameter of the {kind}, resolved")
-                for kind in kinds
-            ),
-            ("status", text, "", f"one of {', '.join(Status)}"),
-            ("reason", text, "", "why the job did not end ok, in a line"),
-            ("parameters", whole, "", "trainable parameters of the model"),
-            (
-                "flops_per_image",
-                whole,
-                "FLOP",
-                "one forward pass of one image; a multiply-add counts as two; convolutions and "
-                "matrix products are counted, other operations are not",
-            ),
-            ("test_accuracy", real, "0-1", "share of the test images classified rightly"),
-            ("test_loss", real, "nats", "mean cross-entropy on the test images"),
-            ("validation_accuracy", real, "0-1", "after the last epoch, on the validation split"),
-            ("validation_loss", real, "nats", "after the last epoch, on the validation split"),
-            ("train_accuracy", real, "0-1", "running, over the training steps of the last epoch"),
-            ("train_loss", real, "nats", "running, over the training steps of the last epoch"),
-            ("epochs_done", whole, "", "epochs that were trained"),
-            ("train_images", whole, "images", "training images of an epoch"),
-            ("validation_images", whole, "images", "images of the validation split"),
-            ("test_images", whole, "images", "images of the test set"),
-            (
-                "images_per_second",
-                real,
-                "images/s",
-                "training throughput in the steady state: images trained over train_seconds, "
-                "which starts after warm-up and compilation",
-            ),
-            ("step_p50_ms", real, "ms", "median time of a training step"),
-            ("step_p95_ms", real, "ms", "95th percentile of the time of a training step"),
-            ("step_max_ms", real, "ms", "longest training step"),
-            (
-                "train_seconds",
-                real,
-                "s",
-                "all training steps, shuffling and augmentation included, and nothing else",
-            ),
-            (
-                "compile_seconds",
-                real,
-                "s",
-                "first calls of the compiled model in the warm-up, one for each batch shape and "
-                "mode; 0 where compile is off",
-            ),
-            ("warmup_seconds", real, "s", "warm-up steps before training, less compile_seconds"),
-            ("eval_seconds", real, "s", "all evaluations: validation split and test set"),
-            ("setup_seconds", real, "s", "building the job: components, data to the device"),
-            ("wall_seconds", real, "s", "whole job, from the start of its process to its end"),
-            ("epochs_to_99", whole, "epochs", "first epoch with 99% validation accuracy"),
-            ("seconds_to_99", real, "s", "train_seconds up to the end of that epoch"),
-            ("seconds_to_99_with_compile", real, "s", "the same, compile_seconds included"),
-            ("peak_device_bytes", whole, "bytes", "most memory that torch held on a CUDA device"),
-            ("peak_rss_bytes", whole, "bytes", "largest resident set of the job's process"),
-            (
-                "jobs_on_device",
-                whole,
-                "jobs",
-                "most jobs of this grid on this device at once while the job ran; 1 is alone",
-            ),
-            ("jobs_on_machine", whole, "jobs", "the same for the whole machine"),
-            ("isolation", text, "", "process: a clean process of its own; none: --in-process"),
-            ("memory_format", text, "", "layout of images and weights on the device"),
-            ("threads", whole, "", "threads of torch on the CPU"),
-            ("started_at", text, "ISO 8601", "start of the job, UTC"),
-            ("device_used", text, "", "device that the job ran on"),
-            ("device_name", text, "", "its name: that of the GPU, or of the CPU"),
-            ("cpu_name", text, "", "CPU of the machine"),
-            ("cpu_count", whole, "", "CPUs that the process may use"),
-            ("machine", text, "", "host name"),
-            ("os", text, "", "operating system"),
-            ("python_version", text, "", "version of Python"),
-            ("torch_version", text, "", "version of torch"),
-            ("cuda_version", text, "", "version of CUDA that torch uses, on a CUDA device"),
-            ("mnistbench_version", text, "", "version of mnistbench"),
-            ("plugin_versions", text, "", "distribution and version of each component's plugin"),
-        )
-    )
-
-
-COLUMNS = _columns()
-COLUMN_NAMES = tuple(column.name for column in COLUMNS)
-assert set(AXES) <= set(COLUMN_NAMES)
-
-# What makes a CSV one of ours, and a row a record.
-_NEVER_EMPTY = ("key", "configuration", "status")
+LOCK_FILE = ".lock"
 
 
 def folder_of(path: Path) -> Path:
@@ -176,7 +59,8 @@ class RecordStore:
         self.path = path
         self.folder = folder_of(path)
         self.healed: str | None = None
-        self._lock = filelock.FileLock(self.folder / ".lock", blocking=False)
+        self._created = self._appended = False
+        self._lock = filelock.FileLock(self.folder / LOCK_FILE, blocking=False)
 
     def __enter__(self) -> Self:
         try:
@@ -205,6 +89,12 @@ class RecordStore:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        if self._created and not self._appended:
+            # Refused before its first job, a grid leaves nothing behind.
+            self.path.unlink(missing_ok=True)
+            (self.folder / LOCK_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
         self._lock.release()
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -212,15 +102,30 @@ class RecordStore:
         unknown = set(record) - set(COLUMN_NAMES)
         assert not unknown, f"no such columns: {sorted(unknown)}"
         self._write([_to_text(record.get(name)) for name in COLUMN_NAMES])
+        self._appended = True
 
     def statuses(self) -> dict[str, Status]:
-        """Return the status of the latest record of every key in the file."""
-        with self.path.open(encoding="utf-8", newline="") as file:
-            return {row["key"]: Status(row["status"]) for row in csv.DictReader(file)}
+        """Return the status of the latest record of every key in the file.
+
+        Raises `RecordsError` for a row that somebody has damaged.
+        """
+        content = self.path.read_bytes()
+        found = _ragged_line(content, COLUMN_NAMES)
+        if found:
+            raise _damaged(self.path, found)
+        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        statuses = {}
+        for row in rows:
+            if row["status"] not in set(Status):
+                found = f"line {rows.line_num} has {row['status'][:40]!r} for status"
+                raise _damaged(self.path, found)
+            statuses[row["key"]] = Status(row["status"])
+        return statuses
 
     def _open(self) -> None:
         try:
-            self._file = self.path.open("r+b" if self.path.exists() else "x+b", buffering=0)
+            self._created = not self.path.exists()
+            self._file = self.path.open("x+b" if self._created else "r+b", buffering=0)
         except OSError as error:
             raise RecordsError(
                 f"cannot write {self.path} ({error.strerror}): choose another --output"
@@ -244,17 +149,21 @@ class RecordStore:
         if complete < len(content):
             self.healed = content[complete:].decode("utf-8", "replace")
             self._file.truncate(complete)
-        self._file.seek(0, os.SEEK_END)
         if not complete:
-            self._file.seek(0)
             self._write(COLUMN_NAMES)
 
     def _write(self, values: Sequence[str]) -> None:
+        line = _csv_line(values)
+        start = self._file.seek(0, os.SEEK_END)
         try:
-            # One write call for one line: a reader meanwhile sees all of it or none.
-            self._file.write(_csv_line(values))
+            # One write call for one line: a reader meanwhile sees all of it or none. On a disk
+            # that is nearly full it writes a part, and the next call raises.
+            while line:
+                line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(start)
             raise RecordsError(f"cannot write {self.path}: {error.strerror}") from error
 
 
@@ -282,7 +191,7 @@ def read_records(paths: Sequence[Path]) -> pd.DataFrame:
         if not complete and _csv_line(COLUMN_NAMES).startswith(content):
             content, complete = _csv_line(COLUMN_NAMES), len(_csv_line(COLUMN_NAMES))
         header = _header_of(content) if complete else None
-        if header is None or not set(_NEVER_EMPTY) <= set(header):
+        if header is None or not set(NEVER_EMPTY) <= set(header):
             raise not_ours(path, header or [])
         frame = _read_rows(path, content[:complete], header)
         frame = frame.drop_duplicates("key", keep="last").reindex(columns=[*COLUMN_NAMES])
@@ -311,7 +220,7 @@ def _read_rows(path: Path, content: bytes, header: list[str]) -> pd.DataFrame:
         raise _damaged(path, cause) from None
     # pandas fills up a row that is too short, and makes an index of what is too much in the first.
     ragged = not isinstance(frame.index, pd.RangeIndex) or bool(frame[header[-1]].isna().any())
-    if ragged or bool(frame[[*_NEVER_EMPTY]].isna().any(axis=None)):
+    if ragged or bool(frame[[*NEVER_EMPTY]].isna().any(axis=None)):
         found = _ragged_line(content, header)
         if found:
             raise _damaged(path, found)
@@ -322,7 +231,7 @@ def _damaged(path: Path, cause: str) -> RecordsError:
     return RecordsError(f"{path} is damaged: {cause}; mend or delete that line")
 
 
-def _ragged_line(content: bytes, header: list[str]) -> str | None:
+def _ragged_line(content: bytes, header: Sequence[str]) -> str | None:
     """Return what is wrong with the shape of the first line that does not fit, or None."""
     try:
         reader = csv.reader(io.StringIO(content.decode(), newline=""))
@@ -330,15 +239,18 @@ def _ragged_line(content: bytes, header: list[str]) -> str | None:
         return "line {} is not UTF-8".format(content.count(b"\n", 0, error.start) + 1)
     if len(set(header)) < len(header):
         return "line 1 names a column twice"
-    needed = [(name, header.index(name)) for name in _NEVER_EMPTY]
+    needed = [(name, header.index(name)) for name in NEVER_EMPTY]
     line = 1
-    for fields in reader:
-        if fields and len(fields) != len(header):
-            return f"line {line} has {len(fields)} fields, not {len(header)}"
-        for name, position in needed:
-            if fields and not fields[position]:
-                return f"line {line} has no {name}"
-        line = reader.line_num + 1
+    try:
+        for fields in reader:
+            if fields and len(fields) != len(header):
+                return f"line {line} has {len(fields)} fields, not {len(header)}"
+            for name, position in needed:
+                if fields and not fields[position]:
+                    return f"line {line} has no {name}"
+            line = reader.line_num + 1
+    except csv.Error as error:
+        return f"line {line}: {error}"
     return None
 
 
@@ -373,15 +285,16 @@ def not_ours(path: Path, header: Sequence[str]) -> RecordsError:
 def _header_of(content: bytes) -> list[str] | None:
     try:
         line = content[: content.index(b"\n") + 1].decode("utf-8")
-    except (ValueError, UnicodeDecodeError):
+        return next(csv.reader([line]), None)
+    except (ValueError, csv.Error):  # no line, no text, or one huge field
         return None
-    return next(csv.reader([line]), None)
 
 
 def _csv_line(values: Sequence[str]) -> bytes:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue().encode()
+    # A file name in a reason may hold bytes that are no text.
+    return buffer.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _to_text(value: Any) -> str:

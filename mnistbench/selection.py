@@ -121,12 +121,19 @@ def _selection(name: str, component: Component, given: dict[str, Value]) -> Sele
         is_list = isinstance(parameter.default, list)
         default = tuple(parameter.default) if is_list else parameter.default
         value = given.get(key, default)
-        if value == default and isinstance(value, bool) == isinstance(default, bool):
-            value = default  # 1 and 1.0 are one value, and must be one job
-        else:
+        if key in given and not _same(value, default):
             shown.append(f"{key}={format_value(value)}")
+        else:
+            value = default  # 1 and 1.0 are one value, and must be one job
         # A default that text cannot give (a class, say) stays the factory's own affair.
         if is_value(value):
             resolved.append((key, value))
     label = f"{name}[{','.join(shown)}]" if shown else name
     return Selection(component.kind, name, component.distribution, tuple(resolved), label)
+
+
+def _same(value: Value, default: Any) -> bool:
+    """Return whether a typed `value` is the `default`, which may be anything, a tensor say."""
+    if not is_value(default) or isinstance(value, bool) != isinstance(default, bool):
+        return False
+    return bool(value == default)

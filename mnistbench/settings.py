@@ -16,6 +16,7 @@ from mnistbench.errors import SelectionError, UsageError, nearest
 from mnistbench.grid import (
     AMP_MODES,
     COMPILE_MODES,
+    USUAL,
     Grid,
     Job,
     parse_choices,
@@ -29,12 +30,12 @@ from mnistbench.records import Status
 DEFAULTS: dict[str, str | None] = {
     "models": "fcn",
     "optimizers": "adam",
-    "augmentations": "none",
-    "schedules": "constant",
+    "augmentations": USUAL["augmentation"],
+    "schedules": USUAL["schedule"],
     "datasets": "auto",
     "devices": "auto",
-    "amp": "off",
-    "compile": "off",
+    "amp": USUAL["amp"],
+    "compile": USUAL["compile"],
     "batch_sizes": "64",
     "epochs": "1",
     "seeds": "1",
@@ -45,6 +46,8 @@ DEFAULTS: dict[str, str | None] = {
     "timeout": None,
     "jobs": None,
 }
+# The settings of which there is one for the whole grid.
+SINGLE = ("validation", "threads", "data_dir", "output", "timeout", "jobs")
 FLAGS = ("retry_failed", "force", "fail_fast", "in_process", "quiet", "profile")
 
 Settings = dict[str, Any]
@@ -70,6 +73,8 @@ def read_config(path: Path) -> Settings:
             if not isinstance(value, bool):
                 raise UsageError(f"{key} in {path} must be true or false, not {value!r}")
             settings[name] = value
+        elif name in SINGLE and isinstance(value, list):
+            raise UsageError(f"{key} in {path} takes one value, not a list")
         elif name in DEFAULTS:
             settings[name] = _as_text(path, key, value)
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import math
 import random
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnistbench import contract, data, profiling
@@ -75,17 +77,19 @@ def train(
         seed_everything(derive_seed(job.seed, "weights"))
         model: nn.Module = registry.create(job.model)(dataset.num_classes)
         contract.require_type(job.model, model, nn.Module)
-        layout = memory_format_of(model)
-        model.to(device).to(memory_format=layout)
         samples = train_split.head(2)
         contract.check_model(
-            job.model, model, samples.normalise(samples.images), dataset.num_classes
+            job.model, model.to(device), samples.normalise(samples.images), dataset.num_classes
         )
+        layout = memory_format_of(model)  # now that lazy modules have their shapes
+        model.to(memory_format=layout)
         augment: data.Augmentation | None = registry.create(job.augmentation)()
         contract.check_augmentation(job.augmentation, augment, samples.images.float() / 255)
         parts = _assemble(job, registry, model, device)
         steps = math.ceil(len(train_split) / job.batch_size)
         schedule = registry.create(job.schedule)(parts.optimizer, steps, job.epochs)
+        if schedule is not None:
+            contract.require_type(job.schedule, schedule, LRScheduler)
         measures |= {
             "train_images": len(train_split),
             "validation_images": len(validation_split) if validation_split else 0,
@@ -130,6 +134,8 @@ def train(
             marks.mark()
             batches = train_split.shuffled(job.batch_size, order, augment)
             for step, (images, labels) in enumerate(batches, start=1):
+                if step == steps:
+                    rate = float(parts.optimizer.param_groups[0]["lr"])
                 loss, logits = training_step(parts, images, labels)
                 if schedule is not None:
                     schedule.step()
@@ -153,8 +159,7 @@ def train(
             "validation_accuracy": validation_accuracy,
             "train_seconds": training.seconds,
         }
-        rate = parts.optimizer.param_groups[0]["lr"]
-        history.append({"epoch": epoch, **figures, "learning_rate": float(rate)})
+        history.append({"epoch": epoch, **figures, "learning_rate": rate})
         measures |= figures
         measures |= step_times(marks.milliseconds)
         measures |= {
@@ -186,7 +191,9 @@ def train(
     # ---- Profile, when nothing is left to measure that the profiler could slow down.
     if trace_folder is not None:
         model.train()
-        batches = train_split.shuffled(job.batch_size, order, augment)
+        # As many epochs as it takes: of large batches there may be too few in one.
+        epochs = (train_split.shuffled(job.batch_size, order, augment) for _ in itertools.count())
+        batches = itertools.chain.from_iterable(epochs)
         further = (lambda batch=batch: training_step(parts, *batch) for batch in batches)
         profiling.record(further, device, trace_folder, job.key)
     return model

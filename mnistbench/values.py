@@ -7,7 +7,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Union
 
 from mnistbench.errors import SelectionError
@@ -15,7 +15,6 @@ from mnistbench.errors import SelectionError
 Value = bool | int | float | str | None | tuple[Any, ...]
 
 OPENING, CLOSING = "[(", "])"
-_SPECIAL = set(" ,=x[]()\"'\\*?")
 _ESCAPED = set(" ,=[]()\"'\\")
 
 
@@ -64,8 +63,9 @@ def parse_value(text: str, annotation: Any, default: Any = inspect.Parameter.emp
     if annotation is inspect.Parameter.empty:
         known = default is not inspect.Parameter.empty and default is not None
         annotation = type(default) if known else Any
-        if annotation is tuple and default:
-            annotation = types.GenericAlias(tuple, (type(default[0]), ...))
+        if annotation in (tuple, list):
+            kinds = {type(item) for item in default}
+            annotation = types.GenericAlias(tuple, (kinds.pop() if len(kinds) == 1 else Any, ...))
     try:
         return _parse(text, annotation)
     except _Unfit:
@@ -88,9 +88,9 @@ def format_value(value: Value) -> str:
     if isinstance(value, tuple):
         return "x".join(_format_item(item) for item in value) if value else "()"
     if isinstance(value, str):
-        # Quoted where the bare word would be read as something else than this string.
+        # Quoted where the bare word could be read as something else than this string.
         plain = value and not set(value) & _ESCAPED and value.isprintable()
-        return value if plain and value.lower() != "none" else json.dumps(value)
+        return value if plain and _guess(value) == value else json.dumps(value)
     return repr(value)
 
 
@@ -104,21 +104,34 @@ def type_name(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         readable = [type_name(item) for item in arguments if _readable(item)]
         return " or ".join(dict.fromkeys(readable)) or "no value that text can give"
-    if origin is tuple:
-        item = type_name(arguments[0]).removeprefix("an ").removeprefix("a ") if arguments else ""
-        if len(arguments) == 2 and arguments[1] is ...:
-            return f"{item}s joined by x, as in 256x128"
-        return f"{len(arguments)} values joined by x ({item})"
-    names = {bool: "true or false", int: "an int", float: "a float", str: "a word"}
+    items = _items_of(annotation)
+    if items is not None:
+        names = [type_name(item).removeprefix("an ").removeprefix("a ") for item in items]
+        if not items or (items[-1] is ... and items[0] is Any):
+            return "values joined by x, as in 256x128"
+        if items[-1] is ...:
+            return f"{names[0]}s joined by x, as in 256x128"
+        return f"{len(items)} values joined by x ({', '.join(dict.fromkeys(names))})"
+    words = {bool: "true or false", int: "an int", float: "a float", str: "a word"}
     if annotation in (None, type(None)):
         return "none"
-    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
 def _format_item(item: Value) -> str:
-    if isinstance(item, str):
-        return item if item and not set(item) & _SPECIAL else json.dumps(item)
-    return format_value(item)
+    text = format_value(item)
+    return json.dumps(item) if text == item and "x" in text else text
+
+
+def _items_of(annotation: Any) -> tuple[Any, ...] | None:
+    """Return the types of the items of a tuple type, or None; a list is a tuple of any length."""
+    origin = typing.get_origin(annotation) or annotation
+    arguments = typing.get_args(annotation)
+    if origin is tuple:
+        return arguments
+    if origin in (list, Sequence):
+        return (*arguments, ...) if arguments else ()
+    return None
 
 
 def _readable(annotation: Any) -> bool:
@@ -126,8 +139,8 @@ def _readable(annotation: Any) -> bool:
     origin = typing.get_origin(annotation)
     if origin in (Union, types.UnionType):
         return any(_readable(item) for item in typing.get_args(annotation))
-    known = (bool, int, float, str, tuple, None, type(None), Any, inspect.Parameter.empty)
-    return annotation in known or origin in (Literal, tuple)
+    known = (bool, int, float, str, None, type(None), Any, inspect.Parameter.empty)
+    return annotation in known or origin is Literal or _items_of(annotation) is not None
 
 
 def _parse(text: str, annotation: Any) -> Value:
@@ -137,15 +150,17 @@ def _parse(text: str, annotation: Any) -> Value:
     if annotation in (None, type(None)):
         return _none(text)
     if origin is Literal:
-        choices: tuple[Value, ...] = arguments
-        for choice in choices:
-            if text in (format_value(choice), str(choice)):
-                return choice
+        # As labels print it, else as Python does, else quoted.
+        for form in (format_value, str, json.dumps):
+            for choice in arguments:
+                if text == form(choice):
+                    return typing.cast(Value, choice)
         raise _Unfit
     if origin in (Union, types.UnionType):
         return _parse_union(text, arguments)
-    if origin is tuple or annotation is tuple:
-        return _parse_tuple(text, arguments)
+    items = _items_of(annotation)
+    if items is not None:
+        return _parse_tuple(text, items)
     parsers: dict[Any, Callable[[str], Value]] = {
         bool: _bool,
         int: _int,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -38,8 +39,13 @@ def warm_up(
     """
     model, device = parts.model, split.labels.device
     synchronise = synchroniser(device)
-    tensors = [*model.parameters(), *model.buffers()]
-    saved = [tensor.detach().clone() for tensor in tensors]
+    saved: list[tuple[dict[str, Any], str, torch.Tensor, torch.Tensor]] = [
+        (holder, name, tensor, tensor.detach().clone())
+        for module in model.modules()
+        for holder in (module._parameters, module._buffers)
+        for name, tensor in holder.items()
+        if tensor is not None
+    ]
     compiling = 0.0
 
     def call(times: int, work: Callable[[], object]) -> None:
@@ -68,8 +74,9 @@ def warm_up(
 
         call(1, look)
     with torch.no_grad():
-        for tensor, value in zip(tensors, saved, strict=True):
+        for holder, name, tensor, value in saved:
             tensor.copy_(value)
+            holder[name] = tensor  # a model may have put another in its place
     for parameter in model.parameters():
         parameter.grad = None
     return compiling

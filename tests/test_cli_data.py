@@ -102,13 +102,15 @@ def test_data_shows_a_corrupt_file_of_the_cache_and_exits_with_1(
 def test_data_shows_a_named_folder_that_is_incomplete_and_exits_with_1(
     environment: dict[str, str], tmp_path: Path, files: Path
 ) -> None:
-    copy(files, tmp_path / "named")
-    (tmp_path / "named" / LABELS).unlink(missing_ok=True)
-    (tmp_path / "named" / f"{LABELS}.gz").unlink(missing_ok=True)
-    answer = run(environment, "--data-dir", str(tmp_path / "named"))
+    named = tmp_path / "named [red]"  # which is no markup
+    copy(files, named)
+    (named / LABELS).unlink(missing_ok=True)
+    (named / f"{LABELS}.gz").unlink(missing_ok=True)
+    answer = run(environment, "--data-dir", str(named))
     assert answer.returncode == 1, answer.stderr
     assert states(answer.stdout, "--data-dir") == ["ok", "ok", "ok", "missing"]
-    assert f"A run would stop: {tmp_path / 'named'} (from --data-dir) lacks" in answer.stdout
+    assert str(named / LABELS) in answer.stdout
+    assert f"A run would stop: {named} (from --data-dir) lacks" in answer.stdout
 
 
 def test_data_says_that_a_named_folder_is_not_there_and_exits_with_1(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +152,25 @@ def test_a_gzipped_file_that_is_damaged_is_an_error_that_says_how(
     with pytest.raises(DataError, match=cause) as error:
         mnist.load(folder)
     assert str(folder / f"{LABELS}.gz") in one_line(error)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_a_gzip_bomb_does_not_fill_the_memory(folder: Path) -> None:
+    packer = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
+    zeros = bytes(1 << 20)
+    bomb = b"".join(packer.compress(zeros) for _ in range(500)) + packer.flush()
+    write(folder, {LABELS: bomb}, ".gz")
+    script = """
+import sys
+from mnistbench import mnist
+print([file.state.value for file in mnist.locations(sys.argv[1])[0].files])
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+    command = [sys.executable, "-c", script, str(folder)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    states, peak_kilobytes = answer.stdout.splitlines()
+    assert states == "['missing', 'missing', 'missing', 'corrupt']"
+    assert int(peak_kilobytes) < 300_000
 
 
 def test_a_named_folder_with_three_of_the_four_files_is_an_error_that_names_the_fourth(

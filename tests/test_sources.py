@@ -70,10 +70,10 @@ print(len(calls), location.complete, flush=True)
 """
 
 
-def start_fetch(server: Server) -> subprocess.Popen[str]:
+def start_fetch(server: Server, before: str = "") -> subprocess.Popen[str]:
     """Start another process that fetches from `server` into this test's cache."""
     process = subprocess.Popen(
-        [sys.executable, "-c", FETCH, server.mirror.url],
+        [sys.executable, "-c", before + FETCH, server.mirror.url],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -174,6 +174,28 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_names_the_variable(
     with pytest.raises(DataError, match=r"cannot be written: .*MNISTBENCH_CACHE"):
         mnist.fetch(sources=[server.mirror])
     assert server.gets == []
+
+
+def test_a_complete_cache_that_cannot_be_locked_or_written_is_as_good_as_any(
+    cache: Path, unpacked: dict[str, bytes]
+) -> None:
+    write(cache, unpacked)
+    (cache / ".lock").mkdir()
+    assert mnist.fetch(sources=[]).complete
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_disk_that_fills_up_midway_is_an_error_and_leaves_no_part_of_a_file(
+    make_server: MakeServer, cache: Path, packed: dict[str, bytes]
+) -> None:
+    # The limit stands in for a full disk: the write fails after 20 of the 47 MB.
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 20,) * 2)"
+    process = start_fetch(make_server(packed), limited)
+    _, stderr = process.communicate(timeout=60)
+    last = stderr.splitlines()[-1]
+    assert "DataError: the cache" in last
+    assert "cannot be written: File too large; set MNISTBENCH_CACHE" in last
+    assert {path.name for path in cache.iterdir()} == {".lock"}
 
 
 def test_two_processes_that_fetch_at_once_download_each_file_once(

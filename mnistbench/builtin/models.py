@@ -95,7 +95,7 @@ class Improved(nn.Module):
         *,
         channels: tuple[int, int, int] = (32, 64, 128),
         hidden: tuple[int, ...] = (1024, 1024),
-        dropout: float = 0.5,
+        dropout: float = 0.25,
     ) -> None:
         super().__init__()
         blocks: list[nn.Module] = []

@@ -1,4 +1,6 @@
-"""The shipped optimizers: torch's, with the learning rates that suit MNIST-size work.
+"""The shipped optimizers: torch's, with learning rates for MNIST-size work in batches of 64.
+
+The rates were chosen on the validation split, over seeds, as the peak of the one-cycle schedule.
 
 Each takes the fused kernel where torch has one for the device of the parameters: the same
 arithmetic in one pass over the memory.
@@ -19,7 +21,7 @@ FUSED_DEVICES = {"cpu", "cuda", "mps"}
 def adam(
     params: Iterable[Tensor],
     *,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
@@ -33,7 +35,7 @@ def adam(
 def adamw(
     params: Iterable[Tensor],
     *,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
@@ -63,7 +65,7 @@ def sgd(
 def rmsprop(
     params: Iterable[Tensor],
     *,
-    lr: float = 1e-3,
+    lr: float = 2e-3,
     alpha: float = 0.99,
     eps: float = 1e-8,
     weight_decay: float = 0.0,

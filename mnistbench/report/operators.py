@@ -28,7 +28,11 @@ def read_operators(path: Path) -> pd.DataFrame:
 
     try:
         frame = pd.read_csv(
-            path, dtype={"operator": "string", "input_shapes": "string"}, keep_default_na=False
+            path,
+            dtype={"operator": "string", "input_shapes": "string"},
+            keep_default_na=False,
+            # An operator without a known count of its operations has an empty field.
+            na_values={name: [""] for name in _NUMBERS},
         )
     except FileNotFoundError:
         raise RecordsError(
@@ -38,13 +42,13 @@ def read_operators(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise RecordsError(f"cannot read {path}: {cause}") from None
-    missing = [name for name in ("operator", *_NUMBERS) if name not in frame]
-    words = [name for name in _NUMBERS if name in frame and frame[name].dtype.kind not in "iuf"]
-    if missing or (words and len(frame)):
-        damaged = ", ".join(missing or words)
+    damaged = [name for name in ("operator", *_NUMBERS) if name not in frame]
+    damaged = damaged or [name for name in _NUMBERS if frame[name].dtype.kind not in "iuf"]
+    if damaged and not (len(frame) == 0 and set(damaged) <= set(frame)):
         raise RecordsError(
-            f"{path} is damaged ({damaged}): run the job again with run --profile --force"
+            f"{path} is damaged ({', '.join(damaged)}): run the job again with --profile --force"
         )
+    frame = frame.fillna(dict.fromkeys(_NUMBERS, 0)).astype({"calls": "int64", "flops": "int64"})
     column = sort_column(frame)
     total = frame[column].sum()
     frame.insert(1, "share", frame[column] / total if total else 0.0)

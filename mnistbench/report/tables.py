@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mnistbench import summary as summaries
-from mnistbench.grid import AXES
+from mnistbench.grid import AXES, USUAL
 from mnistbench.records import COLUMNS, Column
 from mnistbench.report.formats import Table, raw
 
@@ -37,8 +37,7 @@ _UNITS = {"s": ("_seconds", "s"), "ms": ("_ms", "ms"), "bytes": ("_bytes", "MiB"
 _UNITS |= {"0-1": ("", "%"), "nats": ("", "nats")}
 _SCALES = {"0-1": 100.0, "bytes": 2.0**-20}
 # Not worth a word in the caption.
-_USUAL = {"schedule": "constant", "augmentation": "none", "amp": "off", "compile": "off"}
-_USUAL |= {"validation": "auto"}
+_USUAL = {**USUAL, "validation": "auto"}
 _CAPTIONS = {
     **dict.fromkeys(
         ("model", "optimizer", "dataset", "schedule", "augmentation"), "{name} {value}"
