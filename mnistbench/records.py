@@ -206,6 +206,8 @@ def read_records(paths: Sequence[Path]) -> pd.DataFrame:
 def _read_rows(path: Path, content: bytes, header: list[str]) -> pd.DataFrame:
     import pandas as pd
 
+    if len(set(header)) < len(header):
+        raise _damaged(path, "line 1 names a column twice")
     known = [column for column in COLUMNS if column.name in header]
     dtypes: Any = {column.name: column.type for column in known}
     # The empty field is the only missing value: a component may be called "none" or "nan".
@@ -237,8 +239,6 @@ def _ragged_line(content: bytes, header: Sequence[str]) -> str | None:
         reader = csv.reader(io.StringIO(content.decode(), newline=""))
     except UnicodeDecodeError as error:
         return "line {} is not UTF-8".format(content.count(b"\n", 0, error.start) + 1)
-    if len(set(header)) < len(header):
-        return "line 1 names a column twice"
     needed = [(name, header.index(name)) for name in NEVER_EMPTY]
     line = 1
     try:

@@ -8,10 +8,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mnistbench import mnist
 from mnistbench.errors import DataError
+
+# On a busy machine any example may take its time.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -128,7 +128,7 @@ def test_the_annotation_wins_over_the_type_of_the_default() -> None:
         ("yes", bool, "takes true or false, not 'yes'"),
         ("1", bool, "takes true or false, not '1'"),
         ("", str, "takes a word, not ''"),
-        ('"a" b"', str, "takes a word, not '\"a\" b\"'"),
+        ('"a" b"', str, 'takes a word, not \'"a" b"\''),
         ("0", None, "takes none, not '0'"),
         ("x", float | None, "takes a float or none, not 'x'"),
         ("x", float | Tensor, "takes a float, not 'x'"),
