@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := mnistbench plugins benchmarks tests
+SOURCES := mnistbench plugins benchmarks tests docs
 
 .PHONY: bench test lint types docs clean
 

@@ -258,19 +258,23 @@ def test_equals_keep_their_order() -> None:
 @pytest.mark.parametrize(
     ("sort", "models"),
     [
-        ("images_per_second", "slow fast shared-fast shared-slow failed"),
-        ("-images_per_second", "fast slow shared-slow shared-fast failed"),
-        ("wall_seconds", "slow fast shared-fast shared-slow failed"),
-        ("images_per_second_std", "slow fast shared-fast shared-slow failed"),
-        ("test_accuracy", "shared-slow shared-fast slow fast failed"),
+        ("images_per_second", "alone-fast alone-slow shared-fast shared-slow failed"),
+        ("-images_per_second", "alone-slow alone-fast shared-slow shared-fast failed"),
+        ("wall_seconds", "alone-fast alone-slow shared-fast shared-slow failed"),
+        ("images_per_second_std", "alone-fast alone-slow shared-fast shared-slow failed"),
+        ("test_accuracy", "shared-slow shared-fast alone-fast alone-slow failed"),
     ],
 )
 def test_shared_timings_are_not_ranked_with_the_others_and_failures_come_last(
     sort: str, models: str
 ) -> None:
-    # `slow` is the quicker here, so that the order of the names cannot be that of appearance.
-    speeds = {"fast": (1, 1), "shared-slow": (8, 2), "slow": (2, 1), "shared-fast": (9, 2)}
-    accuracies = {"shared-slow": 0.9, "shared-fast": 0.8, "slow": 0.7, "fast": 0.6}
+    speeds = {
+        "alone-slow": (1, 1),
+        "shared-slow": (8, 2),
+        "alone-fast": (2, 1),
+        "shared-fast": (9, 2),
+    }
+    accuracies = {"shared-slow": 0.9, "shared-fast": 0.8, "alone-fast": 0.7, "alone-slow": 0.6}
     rows = [failed(model="failed")]
     for model, (speed, jobs) in speeds.items():
         for seed in (0, 1):

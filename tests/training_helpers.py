@@ -44,7 +44,7 @@ def make_dataset(train: int = 100, test: int = 20) -> ImageDataset:
     """
 
     def part(count: int, is_test: bool) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(is_test)
+        generator = torch.Generator().manual_seed(int(is_test))
         images = torch.randint(0, 64, (count, 1, 28, 28), generator=generator, dtype=torch.uint8)
         numbers = torch.arange(count)
         labels = numbers % 10

@@ -147,8 +147,10 @@ def _narrowed(table: Table, width: int) -> Table:
         size if right else min(size, _NARROWEST_NAME)
         for size, right in zip(_widths(table), table.right, strict=True)
     ]
+    # The names and the first number stay, however much the names must fold for it.
+    least = 1 + next((place for place, right in enumerate(table.right) if right), 0)
     kept = len(widths)
-    while kept > 1 and sum(size + 2 for size in widths[:kept]) > width:
+    while kept > least and sum(size + 2 for size in widths[:kept]) > width:
         kept -= 1
     if kept == len(widths):
         return table

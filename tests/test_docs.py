@@ -1,0 +1,85 @@
+"""What the documents show works, and what is generated is up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from test_cli_run import rows_of
+
+ROOT = Path(__file__).parents[1]
+Install = Callable[..., dict[str, str]]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands(page: str) -> list[list[str]]:
+    lines = [line for block in blocks(page, "console") for line in block.splitlines()]
+    assert lines
+    assert all(line.startswith("$ mnistbench ") for line in lines)
+    return [shlex.split(line)[2:] for line in lines]
+
+
+def run_all(cli: Cli, page: str, env: dict[str, str] | None = None) -> None:
+    for arguments in commands(page):
+        done = cli(*arguments, env=env)
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+
+
+def test_the_commands_of_the_readme_run_in_their_order(cli: Cli, tmp_path: Path) -> None:
+    run_all(cli, "README.md")
+    rows = rows_of(tmp_path / "results.csv")
+    assert len(rows) == 2 * 2 * 3
+    assert {row["status"] for row in rows} == {"ok"}
+
+
+def test_the_plugin_of_the_readme_is_whole(
+    cli: Cli, tmp_path: Path, install_plugin: Install
+) -> None:
+    (source,) = blocks("README.md", "python")
+    env = install_plugin("readme", source)
+    done = cli("run", "--models", "linear", "--datasets", "mnist5k", "--quiet", env=env)
+    assert done.returncode == 0, done.stderr
+    assert [row["parameters"] for row in rows_of(tmp_path / "results.csv")] == ["7850"]
+
+
+def test_the_plugin_of_the_tutorial_works(
+    cli: Cli, tmp_path: Path, install_plugin: Install
+) -> None:
+    source = next(block for block in blocks("docs/plugins.md", "python") if "acme_plugin" in block)
+    run_all(cli, "docs/plugins.md", env=install_plugin("acme", source))
+    rows = rows_of(tmp_path / "results.csv")
+    assert [row["model"] for row in rows] == ["linear", "linear[dropout=0.2]"]
+    assert {row["status"] for row in rows} == {"ok"}
+
+
+def test_the_commands_on_profiling_leave_what_they_say(cli: Cli, tmp_path: Path) -> None:
+    run_all(cli, "docs/profiling.md")
+    (operators,) = tmp_path.glob("results/*/operators.csv")
+    assert "aten::addmm" in operators.read_text()
+    (trace,) = tmp_path.glob("results/*/trace/*.pt.trace.json")
+    assert "ProfilerStep" in trace.read_text()
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    for path, text in generate.pages().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is old: run make docs"
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=str)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target

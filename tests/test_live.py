@@ -1,0 +1,47 @@
+"""The display on a real terminal (a pseudo-terminal), and none where there is none."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pty = pytest.importorskip("pty", reason="pseudo-terminals are POSIX")
+
+
+def test_on_a_terminal_the_grid_and_the_job_under_way_are_shown(tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    command = ["run", "--models", "fcn[dropout=0.1],cnn", "--datasets", "mnist5k", "--epochs", "3"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnistbench", *command, "--threads", "1"],
+        cwd=tmp_path,
+        stdout=follower,
+        stderr=follower,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "160", "LINES": "40"},
+    )
+    os.close(follower)
+    screen = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # Linux's end of file on a terminal whose last user is gone
+            break
+        if not piece:
+            break
+        screen += piece
+    os.close(leader)
+    assert process.wait(timeout=60) == 0
+    text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", screen).decode()
+    # A job under way, with a selection that Rich's markup would have eaten.
+    assert re.search(r"fcn\[dropout=0\.1\] · adam · mnist5k", text)
+    assert re.search(
+        r"epoch 2/3 done +loss \d\.\d{4} +validation \d\d\.\d\d% +[\d,]+ images/s", text
+    )
+    assert re.search(r"grid .*1/2 +jobs, left:", text)
+    assert re.search(r"ok cnn · adam · mnist5k · cpu · seed 0: test \d\d\.\d\d%", text)
+    # The terminal is left as it was found: the cursor is shown again.
+    assert screen.rindex(b"\x1b[?25h") > screen.rindex(b"\x1b[?25l")

@@ -1,0 +1,881 @@
+"""One job: what it measures, in which column, from which images, and the same every time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from registry_helpers import component
+from torch import Tensor, nn
+from torch.nn import functional as F
+from training_helpers import (
+    CPU,
+    FakeClock,
+    Linear,
+    Oracle,
+    Outcome,
+    denormalised,
+    make_dataset,
+    model,
+    numbers_of,
+    train,
+)
+
+from mnistbench import data, environment, training, warmup
+from mnistbench.components import Component, ImageDataset, Kind
+from mnistbench.errors import DataError, PluginError
+from mnistbench.events import EpochEnded, Event
+from mnistbench.records import COLUMN_NAMES
+from mnistbench.training import DivergedError
+
+# 100 training images less 20 for validation, in batches of 20.
+STEPS = 4
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# ---- The same every time
+
+# Everything that draws: initial weights, dropout, augmentation; and everything that keeps state.
+RESTLESS = {
+    "model": "improved[channels=4x4x4,hidden=16,dropout=0.5]",
+    "augmentation": "affine",
+    "optimizer": "adam[lr=0.003]",
+    "schedule": "onecycle",
+}
+
+
+def test_the_same_job_gives_the_same_figures_bit_for_bit() -> None:
+    first = train(**RESTLESS)
+    # What happened in the process before must not matter.
+    torch.rand(17)
+    random.seed(1)
+    np.random.seed(1)
+    train(model="fcn[hidden=8]", seed=3)
+    assert train(**RESTLESS).figures == first.figures
+
+
+def test_another_seed_gives_other_figures() -> None:
+    first, second = train(**RESTLESS, seed=0), train(**RESTLESS, seed=1)
+    for one, other in zip(first.history, second.history, strict=True):
+        assert one["train_loss"] != other["train_loss"]
+        assert one["validation_loss"] != other["validation_loss"]
+    assert first.measures["test_loss"] != second.measures["test_loss"]
+
+
+def test_components_that_draw_from_python_and_numpy_are_seeded_too() -> None:
+    drawn: list[tuple[float, float, float]] = []
+
+    class Drawing(Linear):
+        def watch(self, images: Tensor) -> None:
+            drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
+
+    train(model(Drawing))
+    count = len(drawn)
+    train(model(Drawing))
+    assert drawn[count:] == drawn[:count]
+    train(model(Drawing), seed=1)
+    assert not set(drawn[2 * count :]) & set(drawn)
+
+
+class Log:
+    """What the images were that models and augmentations were given, in order."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, list[int]]] = []
+
+    def batches(self, what: str) -> list[list[int]]:
+        return [numbers for kind, numbers in self.seen if kind == what]
+
+    def numbers(self, what: str) -> set[int]:
+        return set(itertools.chain.from_iterable(self.batches(what)))
+
+    def model(self, draws: int = 0) -> Component:
+        log = self
+
+        class Watching(Linear):
+            def __init__(self, num_classes: int) -> None:
+                torch.rand(draws)
+                super().__init__(num_classes)
+
+            def watch(self, images: Tensor) -> None:
+                torch.rand(draws)
+                numbers = numbers_of(denormalised(images))
+                log.seen.append(("train" if self.training else "eval", numbers))
+
+        return model(Watching)
+
+    def augmentation(self) -> Component:
+        def augment(images: Tensor) -> Tensor:
+            self.seen.append(("augment", numbers_of(images)))
+            return images
+
+        return component(Kind.AUGMENTATION, "watching", lambda: augment)
+
+
+def epochs_of(log: Log, epochs: int) -> list[list[int]]:
+    """Return the images of each epoch in the order in which the model was trained on them."""
+    batches = log.batches("train")[warmup.CALLS :]
+    assert len(batches) == epochs * STEPS
+    return [sum(batches[e * STEPS : (e + 1) * STEPS], []) for e in range(epochs)]
+
+
+def test_the_order_of_the_data_does_not_depend_on_what_a_model_draws() -> None:
+    quiet, drawing, other_seed = Log(), Log(), Log()
+    train(quiet.model(), epochs=3)
+    train(drawing.model(draws=5), epochs=3, optimizer="adam", augmentation="affine")
+    train(other_seed.model(), epochs=3, seed=1)
+    # `affine` moves the pixels that carry the numbers, so these are compared without it.
+    plain = Log()
+    train(plain.model(draws=5), epochs=3, optimizer="adam")
+    assert epochs_of(plain, 3) == epochs_of(quiet, 3)
+    assert epochs_of(other_seed, 3) != epochs_of(quiet, 3)
+
+
+def test_every_epoch_shuffles_anew_and_every_seed_holds_out_the_same_images() -> None:
+    logs = [Log(), Log()]
+    for seed, log in enumerate(logs):
+        train(log.model(), epochs=3, seed=seed)
+    orders = [order for log in logs for order in epochs_of(log, 3)]
+    assert len({tuple(order) for order in orders}) == 6
+    assert len({frozenset(order) for order in orders}) == 1
+
+
+def first_weights(seed: int, **settings: Any) -> list[Tensor]:
+    """Return the weights with which training starts: with a rate of 0 they stay."""
+    trained = train(seed=seed, epochs=1, model="fcn[hidden=16]", **settings).model
+    assert trained is not None
+    return [parameter.detach().clone() for parameter in trained.parameters()]
+
+
+def same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+def test_a_seed_gives_a_model_the_same_weights_whatever_it_is_trained_with() -> None:
+    plain = first_weights(0, optimizer="sgd[lr=0]")
+    torch.rand(17)
+    rest = {"optimizer": "adam[lr=0]", "augmentation": "affine", "batch_size": 7}
+    assert same(first_weights(0, **rest), plain)
+    assert not same(first_weights(1, optimizer="sgd[lr=0]"), plain)
+
+
+def test_seeds_for_different_purposes_differ() -> None:
+    seeds = [
+        training.derive_seed(seed, purpose)
+        for seed in range(50)
+        for purpose in ("weights", "warm-up", "training", "order")
+    ]
+    assert len(set(seeds)) == 200
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+# ---- Warm-up leaves no trace
+
+
+def test_warm_up_changes_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    warm = train(**RESTLESS)
+    monkeypatch.setattr(warmup, "CALLS", 0)
+    assert train(**RESTLESS).figures == warm.figures
+
+
+def test_the_real_optimizer_sees_no_step_of_the_warm_up() -> None:
+    made: list[Recorder] = []
+
+    class Recorder(torch.optim.SGD):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, lr=0.1, momentum=0.9)
+            self.states: list[int] = []
+            made.append(self)
+
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            self.states.append(len(self.state))
+            super().step(closure)
+
+    train(component(Kind.OPTIMIZER, "recorder", Recorder), epochs=2)
+    real, rehearsal = made
+    assert len(rehearsal.states) == warmup.CALLS
+    assert len(real.states) == 2 * STEPS
+    assert real.states[0] == 0
+    assert real.states[1] == 4  # two layers, each with weights and biases
+
+
+# ---- Who sees which images
+
+
+@pytest.fixture(scope="module")
+def watched() -> Log:
+    """A job of 3 epochs, in which the model and the augmentation note what they are given."""
+    log = Log()
+    train(log.model(), log.augmentation(), epochs=3)
+    return log
+
+
+@pytest.fixture(scope="module")
+def held_out() -> set[int]:
+    _, validation = data.split(make_dataset(), 20, CPU)
+    assert validation is not None
+    return set(numbers_of(validation.images.float() / 255))
+
+
+def test_the_model_is_trained_on_every_training_image_once_an_epoch_and_on_no_other(
+    watched: Log, held_out: set[int]
+) -> None:
+    training_images = set(range(100)) - held_out
+    for epoch in epochs_of(watched, 3):
+        assert sorted(epoch) == sorted(training_images)
+    assert watched.numbers("train") == training_images
+
+
+def test_augmentation_sees_no_validation_and_no_test_image(
+    watched: Log, held_out: set[int]
+) -> None:
+    assert watched.numbers("augment") == set(range(100)) - held_out
+
+
+def test_the_validation_split_is_evaluated_whole_and_unchanged_after_every_epoch(
+    held_out: set[int],
+) -> None:
+    log = Log()
+    darken = component(Kind.AUGMENTATION, "darken", lambda: lambda images: images * 0.5)
+    train(log.model(), darken, epochs=3)
+    looks = [batch for batch in log.batches("eval") if set(batch) & held_out]
+    assert [sorted(batch) for batch in looks] == [sorted(held_out)] * 3
+
+
+def test_no_test_image_is_looked_at_before_the_end(watched: Log) -> None:
+    mode, last = watched.seen[-1]
+    assert mode == "eval"
+    assert sorted(last) == list(range(-20, 0))
+    earlier = set(itertools.chain.from_iterable(numbers for _, numbers in watched.seen[:-1]))
+    assert all(number >= 0 for number in earlier)
+
+
+def test_without_validation_every_training_image_is_trained_on() -> None:
+    log = Log()
+    outcome = train(log.model(), epochs=1, validation=0)
+    assert log.numbers("train") == set(range(100))
+    assert log.numbers("eval") & set(range(100)) <= {0, 1, *range(20)}  # to check and to warm up
+    assert outcome.measures["train_images"] == 100
+    assert outcome.measures["validation_images"] == 0
+
+
+def test_a_job_counts_its_images_and_its_parameters() -> None:
+    outcome = train(epochs=1)
+    counts = {"train_images": 80, "validation_images": 20, "test_images": 20, "epochs_done": 1}
+    # 784 x 16 + 16 and 16 x 10 + 10 parameters; two FLOP for each weight.
+    counts |= {"parameters": 12_730, "flops_per_image": 2 * (784 * 16 + 160)}
+    assert outcome.measures.items() >= counts.items()
+    assert set(outcome.measures) <= set(COLUMN_NAMES)
+
+
+def test_parameters_that_are_not_trained_are_not_counted() -> None:
+    class HalfFrozen(Linear):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(num_classes)
+            self.layer.bias.requires_grad_(False)
+
+    assert train(model(HalfFrozen), epochs=1).measures["parameters"] == 7840
+
+
+def test_too_large_a_validation_split_is_refused() -> None:
+    with pytest.raises(DataError, match="--validation 100 leaves nothing to train on"):
+        train(validation=100)
+
+
+# ---- Every clock in its own column
+
+
+class Costly(Linear):
+    """Takes time by the phase of the job: it counts its calls to know which it is."""
+
+    costs = {"set-up": 1000.0, "warm-up": 10.0, "train": 1.0, "evaluate": 100.0}
+
+    def __init__(self, num_classes: int, spend: Callable[[float], None]) -> None:
+        super().__init__(num_classes)
+        self.calls = {True: 0, False: 0}
+        self.spend = spend
+
+    def watch(self, images: Tensor) -> None:
+        self.calls[self.training] += 1
+        self.spend(self.costs[self.phase(self.calls[self.training])])
+
+    def phase(self, call: int) -> str:
+        if self.training:
+            return "warm-up" if call <= 3 else "train"
+        # The contract is checked and FLOPs are counted; one shape of evaluation is warmed up.
+        return "set-up" if call <= 2 else "warm-up" if call == 3 else "evaluate"
+
+
+def costly(clock: FakeClock, kind: type[Costly] = Costly) -> Component:
+    return model(lambda num_classes: kind(num_classes, clock.advance))
+
+
+def test_every_phase_of_a_job_has_its_own_column_and_nothing_of_the_others() -> None:
+    clock = FakeClock()
+
+    def dawdle(event: Event) -> None:
+        clock.advance(1e6)  # showing progress is nobody's time
+
+    outcome = train(costly(clock), clock=clock, emit=dawdle)
+    expected = {
+        "setup_seconds": 2 * 1000,
+        "warmup_seconds": 3 * 10 + 10,
+        "compile_seconds": 0,
+        "train_seconds": 2 * STEPS,
+        "eval_seconds": 2 * 100 + 100,
+        "images_per_second": 20,
+        "step_p50_ms": 1000,
+        "step_p95_ms": 1000,
+        "step_max_ms": 1000,
+    }
+    assert {name: outcome.measures[name] for name in expected} == expected
+    assert [row["train_seconds"] for row in outcome.history] == [STEPS, 2 * STEPS]
+
+
+def test_step_times_tell_a_slow_step_from_the_others() -> None:
+    class Stumbling(Costly):
+        def watch(self, images: Tensor) -> None:
+            super().watch(images)
+            if self.training and self.calls[True] == 3 + 2:
+                self.spend(8)
+
+    clock = FakeClock()
+    measures = train(costly(clock, Stumbling), clock=clock).measures
+    # Seven steps of 1 s and one of 9 s, of which the 95th percentile is 0.65 of the way up.
+    assert measures["step_p50_ms"] == 1000
+    assert measures["step_p95_ms"] == pytest.approx(1000 + 0.65 * 8000)
+    assert measures["step_max_ms"] == 9000
+    assert measures["images_per_second"] == 160 / 16
+
+
+def test_augmentation_optimizer_and_schedule_are_training_time() -> None:
+    clock = FakeClock()
+
+    def augment(images: Tensor) -> Tensor:
+        clock.advance(0.5)
+        return images
+
+    class SlowOptimizer(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            super().step(closure)
+            clock.advance(0.25)
+
+    class SlowSchedule(torch.optim.lr_scheduler.ConstantLR):
+        def get_lr(self) -> list[Any]:
+            clock.advance(0.125)
+            return super().get_lr()
+
+    measures = train(
+        costly(clock),
+        component(Kind.AUGMENTATION, "slow", lambda: augment),
+        component(Kind.OPTIMIZER, "slow", lambda params: SlowOptimizer(params, lr=0.1)),
+        component(
+            Kind.SCHEDULE, "slow", lambda optimizer, steps, epochs: SlowSchedule(optimizer, 1)
+        ),
+        clock=clock,
+    ).measures
+    assert measures["train_seconds"] == 2 * STEPS * 1.875
+    assert measures["step_p50_ms"] == 1875
+    # One call each when they are built, and three when they are warmed up; no schedule then.
+    assert measures["setup_seconds"] == 2000 + 0.5 + 0.125
+    assert measures["warmup_seconds"] == 40 + 3 * 0.75
+    assert measures["eval_seconds"] == 300
+
+
+@pytest.mark.parametrize(
+    ("phase", "calls", "column"),
+    [("train", 8, "train_seconds"), ("warm-up", 4, "warmup_seconds"), ("evaluate", 3, "eval_seconds")],
+)
+def test_on_a_real_clock_a_sleep_shows_in_the_column_of_its_phase_only(
+    phase: str, calls: int, column: str
+) -> None:
+    nap = 0.05
+
+    class Sleepy(Costly):
+        costs = dict.fromkeys(Costly.costs, 0.0) | {phase: nap}
+
+    measures = train(model(lambda num_classes: Sleepy(num_classes, time.sleep))).measures
+    seconds = {name: measures[name] for name in ("train_seconds", "warmup_seconds", "eval_seconds")}
+    slept = seconds.pop(column)
+    assert slept >= calls * nap
+    assert max(seconds.values()) < slept / 2
+    if phase == "train":
+        assert measures["step_p50_ms"] >= nap * 1000
+        assert measures["images_per_second"] <= 160 / (calls * nap)
+    else:
+        assert measures["step_p50_ms"] < nap * 1000
+        assert measures["images_per_second"] > 160 / (calls * nap)
+
+
+# ---- Losses and accuracies
+
+
+def test_losses_and_accuracies_are_those_computed_by_hand() -> None:
+    class Erring(Oracle):
+        def watch(self, images: Tensor) -> None:
+            self.errors = 5 if self.training else 3  # of every batch of 20
+
+    outcome = train(model(Erring), epochs=1)
+    # Ten logits, one of which is 10 and the others 0.
+    right = math.log(math.exp(10) + 9) - 10
+    expected = {
+        "train_accuracy": 15 / 20,
+        "train_loss": right + 10 * 5 / 20,
+        "validation_accuracy": 17 / 20,
+        "validation_loss": right + 10 * 3 / 20,
+    }
+    assert {name: outcome.history[0][name] for name in expected} == pytest.approx(expected)
+    expected |= {"test_accuracy": 17 / 20, "test_loss": right + 10 * 3 / 20}
+    assert {name: outcome.measures[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_smaller_last_batch_weighs_less() -> None:
+    class Erring(Oracle):
+        def watch(self, images: Tensor) -> None:
+            self.errors = 0 if len(images) == 30 else 20
+
+    # 80 images in batches of 30, 30 and 20.
+    row = train(model(Erring), epochs=1, batch_size=30).history[0]
+    assert row["train_accuracy"] == 60 / 80
+    assert row["train_loss"] == pytest.approx(math.log(math.exp(10) + 9) - 10 + 10 * 20 / 80)
+
+
+def test_an_easy_dataset_is_learned() -> None:
+    outcome = train(dataset=make_dataset(400, 100), epochs=5)
+    losses = [row["train_loss"] for row in outcome.history]
+    assert losses[0] > 2 * losses[-1]
+    assert outcome.measures["validation_accuracy"] == outcome.measures["test_accuracy"] == 1
+    assert [row["epoch"] for row in outcome.history] == [1, 2, 3, 4, 5]
+
+
+def test_log_probabilities_give_the_same_losses_as_logits() -> None:
+    class LogProbabilities(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            return F.log_softmax(super().forward(images), dim=1)
+
+    logits, logs = train(model(Linear)), train(model(LogProbabilities))
+    for one, other in zip(logits.history, logs.history, strict=True):
+        assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
+        assert other["validation_loss"] == pytest.approx(one["validation_loss"], rel=1e-4)
+    assert logs.measures["test_loss"] == pytest.approx(logits.measures["test_loss"], rel=1e-4)
+
+
+def test_progress_tells_every_epoch_as_the_history_does() -> None:
+    outcome = train(epochs=3)
+    ended = [event for event in outcome.events if isinstance(event, EpochEnded)]
+    assert [event.row for event in ended] == outcome.history
+    assert ended[-1].images_per_second == outcome.measures["images_per_second"]
+
+
+# ---- Time to 99%
+
+
+def improving(clock: FakeClock, errors: Sequence[int], at_test: int = 0) -> Component:
+    """A model with so many `errors` in the evaluation after each epoch; a step takes 1 s."""
+
+    class Improving(Oracle):
+        calls = 0
+
+        def watch(self, images: Tensor) -> None:
+            if self.training:
+                self.calls += 1
+                clock.advance(1)
+            epochs = (self.calls - warmup.CALLS) // STEPS
+            is_test = min(numbers_of(denormalised(images))) < 0
+            self.errors = 0 if self.training or epochs < 1 else errors[epochs - 1]
+            if is_test:
+                self.errors = at_test
+
+    return model(Improving)
+
+
+def time_to_99(errors: Sequence[int], **settings: Any) -> dict[str, Any]:
+    """Train on 80 images, evaluate on 100 with so many `errors` after each epoch."""
+    clock = FakeClock()
+    settings = {"validation": 100, "epochs": len(errors)} | settings
+    dataset = make_dataset(80 + settings["validation"], 100)
+    measures = train(improving(clock, errors), clock=clock, dataset=dataset, **settings).measures
+    return {name: value for name, value in measures.items() if "_to_99" in name}
+
+
+def test_the_first_epoch_with_99_percent_counts_and_later_ones_change_nothing() -> None:
+    assert time_to_99([2, 1, 50, 0]) == {
+        "epochs_to_99": 2,
+        "seconds_to_99": 2 * STEPS,
+        "seconds_to_99_with_compile": 2 * STEPS,
+    }
+
+
+def test_a_job_that_stays_below_99_percent_has_no_time_to_it() -> None:
+    assert time_to_99([2, 2, 2]) == {}
+
+
+def test_without_validation_there_is_no_time_to_99_percent() -> None:
+    clock = FakeClock()
+    outcome = train(improving(clock, [0, 0]), clock=clock, validation=0, batch_size=25)
+    assert outcome.measures["test_accuracy"] == 1
+    assert not [name for name in outcome.measures if "_to_99" in name]
+    for row in outcome.history:
+        assert row["validation_loss"] is None
+        assert row["validation_accuracy"] is None
+
+
+def test_the_test_set_has_no_say_in_the_time_to_99_percent() -> None:
+    clock = FakeClock()
+    dataset = make_dataset(180, 100)
+    settings = {"clock": clock, "dataset": dataset, "validation": 100}
+    measures = train(improving(clock, [1, 1], at_test=30), **settings).measures
+    assert (measures["test_accuracy"], measures["epochs_to_99"]) == (0.7, 1)
+
+
+# ---- Learning rates
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [0.1, 0.1, 0.1]),
+        ("step[step_size=1,gamma=0.5]", [0.1, 0.05, 0.025]),
+        ("step[step_size=2,gamma=0.1]", [0.1, 0.1, 0.01]),
+        # Of 12 steps the 4th, 8th and 12th end an epoch: 3, 7 and 11 twelfths of half a cosine.
+        ("cosine", [0.05 * (1 + math.cos(math.pi * step / 12)) for step in (3, 7, 11)]),
+        (
+            "cosine[final=0.02]",
+            [0.02 + 0.04 * (1 + math.cos(math.pi * step / 12)) for step in (3, 7, 11)],
+        ),
+        # Up from 0.01 during steps 0 to 5, then down to 0.001 in step 11.
+        (
+            "onecycle[pct_start=0.5,anneal=linear,div_factor=10,final_div_factor=10]",
+            [0.01 + 0.09 * 3 / 5, 0.1 - 0.099 * 2 / 6, 0.001],
+        ),
+    ],
+)
+def test_the_history_shows_the_learning_rate_of_the_last_step_of_each_epoch(
+    schedule: str, rates: list[float]
+) -> None:
+    history = train(optimizer="sgd[lr=0.1]", schedule=schedule, epochs=3).history
+    assert [row["learning_rate"] for row in history] == pytest.approx(rates)
+
+
+def test_the_schedule_moves_with_every_step_and_not_with_every_epoch() -> None:
+    rates: list[float] = []
+
+    class Recorder(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            rates.append(self.param_groups[0]["lr"])
+            super().step(closure)
+
+    train(
+        component(Kind.OPTIMIZER, "recorder", lambda params: Recorder(params, lr=0.1)),
+        schedule="cosine",
+    )
+    warm, real = rates[: warmup.CALLS], rates[warmup.CALLS :]
+    assert warm == [0.1] * warmup.CALLS
+    assert real == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 8)) for step in range(8)])
+
+
+# ---- Precision and compilation
+
+
+def types_inside(amp: str) -> tuple[Outcome, list[torch.dtype], set[torch.dtype]]:
+    """Return the outcome, and of which types the outputs of the layer and its weights are."""
+    outputs: list[torch.dtype] = []
+    weights: set[torch.dtype] = set()
+
+    class Noting(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = super().forward(images)
+            outputs.append(logits.dtype)
+            weights.add(self.layer.weight.dtype)
+            return logits
+
+    return train(model(Noting), amp=amp), outputs, weights
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_a_job_with_amp_computes_in_half_precision_and_keeps_its_weights_whole(amp: str) -> None:
+    fault = environment.find_fault("cpu", amp, "off")
+    if fault:
+        pytest.skip(fault)
+    outcome, outputs, weights = types_inside(amp)
+    # The contract is checked and FLOPs are counted without autocast.
+    assert outputs[:2] == [torch.float32] * 2
+    assert set(outputs[2:]) == {environment.AMP_TYPES[amp]}
+    assert weights == {torch.float32}
+    whole, outputs, _ = types_inside("off")
+    assert set(outputs) == {torch.float32}
+    for half, full in zip(outcome.history, whole.history, strict=True):
+        assert half["train_loss"] != full["train_loss"]
+        assert half["train_loss"] == pytest.approx(full["train_loss"], rel=0.05)
+    assert outcome.measures["test_loss"] == pytest.approx(whole.measures["test_loss"], rel=0.05)
+
+
+def test_fp16_scales_losses_and_unscales_gradients() -> None:
+    fault = environment.find_fault("cpu", "fp16", "off")
+    if fault:
+        pytest.skip(fault)
+    scales: list[float] = []
+    gradients: list[Tensor] = []
+
+    class Tiny(Linear):
+        """Has gradients which float16 cannot hold unless they are scaled."""
+
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(num_classes)
+            self.layer.register_full_backward_hook(
+                lambda layer, inputs, outputs: scales.append(float(outputs[0].abs().max()))
+            )
+
+    class Recorder(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            gradients.append(self.param_groups[0]["params"][0].grad.clone())
+            super().step(closure)
+
+    train(
+        model(Tiny),
+        component(Kind.OPTIMIZER, "recorder", lambda params: Recorder(params, lr=0.01)),
+        amp="fp16",
+        epochs=1,
+    )
+    # Softmax less one-hot, over 20 images, is below 0.05; the scale begins at 65536.
+    assert max(scales) > 100
+    assert len(gradients) > 0
+    assert max(float(gradient.abs().max()) for gradient in gradients) < 10
+
+
+def test_a_compiled_job_gives_the_same_figures_and_compiles_before_its_training_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    fault = environment.find_fault("cpu", "off", "default")
+    if fault:
+        pytest.skip(fault)
+    from torch._dynamo.utils import counters
+
+    graphs: list[int] = []
+
+    class Recorder(torch.optim.SGD):
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            graphs.append(counters["stats"]["unique_graphs"])
+            super().zero_grad(set_to_none)
+
+    recorder = component(Kind.OPTIMIZER, "recorder", lambda params: Recorder(params, lr=0.1))
+    started = time.perf_counter()
+    torch._dynamo.reset()
+    compiled = train(recorder, compile="default")
+    wall = time.perf_counter() - started
+    in_training = graphs[warmup.CALLS :]
+    assert in_training[0] > graphs[0]
+    # Not even the evaluations at the end met a shape that was new.
+    assert {*in_training, counters["stats"]["unique_graphs"]} == {in_training[0]}
+
+    eager = train(recorder)
+    assert eager.measures["compile_seconds"] == 0
+    for one, other in zip(compiled.history, eager.history, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
+        assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-3)
+    measures = compiled.measures
+    assert 0 < measures["train_seconds"] < measures["compile_seconds"] < wall
+    assert 0 <= measures["warmup_seconds"] < measures["compile_seconds"]
+
+
+# ---- What goes wrong
+
+
+class Failing(Linear):
+    """Yields NaN from the training step `number` on, counted from 1 after the warm-up."""
+
+    def __init__(self, num_classes: int, number: int) -> None:
+        super().__init__(num_classes)
+        self.left = warmup.CALLS + number
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.left -= self.training
+        logits = super().forward(images)
+        return logits if self.left > 0 else logits * math.nan
+
+
+def test_a_model_that_yields_nan_has_diverged_and_keeps_its_history() -> None:
+    outcome = Outcome()
+    failing = model(partial(Failing, number=STEPS + 2))
+    with pytest.raises(DivergedError, match="^the training loss became nan in epoch 2$"):
+        train(failing, into=outcome, epochs=5)
+    first, second = outcome.history
+    assert math.isfinite(first["train_loss"])
+    assert math.isfinite(first["validation_loss"])
+    assert math.isnan(second["train_loss"])
+    assert outcome.measures["epochs_done"] == 2
+    assert outcome.measures["train_seconds"] == second["train_seconds"] > 0
+    assert "test_loss" not in outcome.measures
+    ended = [event for event in outcome.events if isinstance(event, EpochEnded)]
+    assert [event.row for event in ended] == outcome.history
+
+
+def test_a_learning_rate_far_too_large_diverges() -> None:
+    with pytest.raises(DivergedError, match="the training loss became (nan|inf)"):
+        train(optimizer="sgd[lr=1e30]", model="fcn[hidden=16x16]")
+
+
+def test_a_model_that_fails_on_the_test_set_alone_has_diverged_too() -> None:
+    class Surprised(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = super().forward(images)
+            is_test = min(numbers_of(denormalised(images))) < 0
+            return logits * math.nan if is_test else logits
+
+    outcome = Outcome()
+    with pytest.raises(DivergedError, match="^the test loss is nan$"):
+        train(model(Surprised), into=outcome)
+    assert len(outcome.history) == 2
+    assert "test_accuracy" not in outcome.measures
+
+
+class Transformed(Linear):
+    """Does something to its logits."""
+
+    def __init__(self, num_classes: int, change: Callable[[Tensor], Any]) -> None:
+        super().__init__(num_classes)
+        self.change = change
+
+    def forward(self, images: Tensor) -> Any:
+        return self.change(super().forward(images))
+
+
+def of_logits(change: Callable[[Tensor], Any]) -> Component:
+    return model(partial(Transformed, change=change), "bad")
+
+
+def augmenting(augment: Any) -> Component:
+    return component(Kind.AUGMENTATION, "bad", lambda: augment)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (
+            of_logits(lambda logits: logits[:, :9]),
+            "must turn images [2, 1, 28, 28] into floats [2, 10], not float32 [2, 9] on cpu",
+        ),
+        (
+            of_logits(lambda logits: logits.sum()),
+            "must turn images [2, 1, 28, 28] into floats [2, 10], not float32 [] on cpu",
+        ),
+        (
+            of_logits(lambda logits: logits.long()),
+            "must turn images [2, 1, 28, 28] into floats [2, 10], not int64 [2, 10] on cpu",
+        ),
+        (
+            of_logits(lambda logits: (logits, logits)),
+            "must turn images [2, 1, 28, 28] into floats [2, 10], not a tuple",
+        ),
+        (
+            component(Kind.MODEL, "bad", lambda num_classes: num_classes),
+            "must make a Module, not a int",
+        ),
+        (component(Kind.MODEL, "bad", lambda num_classes: None), "must make a Module, not a NoneType"),
+        (
+            component(Kind.OPTIMIZER, "bad", lambda params: list(params)),
+            "must make a Optimizer, not a list",
+        ),
+        (
+            component(Kind.SCHEDULE, "bad", lambda optimizer, steps, epochs: 0.1),
+            "must make a LRScheduler, not a float",
+        ),
+        (
+            augmenting(lambda images: images[:, :, 2:-2, 2:-2]),
+            "must return float32 [2, 1, 28, 28] on cpu like its input, "
+            "not float32 [2, 1, 24, 24] on cpu",
+        ),
+        (
+            augmenting(lambda images: images.double()),
+            "must return float32 [2, 1, 28, 28] on cpu like its input, "
+            "not float64 [2, 1, 28, 28] on cpu",
+        ),
+        (
+            augmenting(lambda images: None),
+            "must return float32 [2, 1, 28, 28] on cpu like its input, not a NoneType",
+        ),
+        (augmenting(0.5), "must make a function of images, or None, not a float"),
+    ],
+    ids=lambda value: value.kind.value if isinstance(value, Component) else None,
+)
+def test_a_component_that_breaks_its_contract_is_named_in_one_line(
+    bad: Component, message: str
+) -> None:
+    with pytest.raises(PluginError) as caught:
+        train(bad)
+    assert str(caught.value) == f"{bad.kind} bad of acme {message}"
+
+
+def test_what_a_component_raises_is_handed_on() -> None:
+    class Broken(Linear):
+        def watch(self, images: Tensor) -> None:
+            raise KeyError("the author's own mistake")
+
+    with pytest.raises(KeyError, match="the author's own mistake"):
+        train(model(Broken))
+
+
+def test_lazy_modules_get_their_shapes_before_anything_counts_them() -> None:
+    class Lazy(nn.Sequential):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(
+                nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(num_classes)
+            )
+
+    measures = train(model(Lazy), epochs=1).measures
+    # 4 x 9 + 4 in the convolution, then 4 x 26 x 26 x 10 + 10.
+    assert measures["parameters"] == 40 + 27_050
+    assert measures["memory_format"] == "channels_last"
+
+
+def test_dense_models_have_no_layout_of_their_own() -> None:
+    assert train(epochs=1).measures["memory_format"] == "contiguous_format"
+
+
+def test_a_model_whose_flops_cannot_be_counted_is_trained_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    class Shy(Linear):
+        def watch(self, images: Tensor) -> None:
+            from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+            if isinstance(_get_current_dispatch_mode(), FlopCounterMode) or len(images) == 1:
+                raise RuntimeError("not while you look")
+
+    measures = train(model(Shy), epochs=1).measures
+    assert measures["flops_per_image"] is None
+    assert measures["test_accuracy"] > 0
+
+
+def test_other_numbers_of_classes_are_served() -> None:
+    whole = make_dataset(100, 20)
+    few = ImageDataset(
+        whole.train_images,
+        whole.train_labels % 3,
+        whole.test_images,
+        whole.test_labels % 3,
+        3,
+        whole.mean,
+        whole.std,
+    )
+    # 784 x 16 + 16 and 16 x 3 + 3 parameters.
+    assert train(dataset=few, epochs=1).measures["parameters"] == 12_611
