@@ -87,7 +87,9 @@ class LiveDisplay(Display):
             speed_estimate_period=3600,
         )
         self._grid = self._progress.add_task("grid", total=None)
-        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4)
+        self._live = Live(
+            get_renderable=self._render, console=console, refresh_per_second=4, transient=True
+        )
 
     def __enter__(self) -> Self:
         self._live.start()
