@@ -5,6 +5,7 @@ Raises `PluginError` with the component, its distribution, what it should be and
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,14 +23,18 @@ def _title(selection: Selection) -> str:
 def _describe(thing: object) -> str:
     if isinstance(thing, Tensor):
         return f"{str(thing.dtype).removeprefix('torch.')} {list(thing.shape)} on {thing.device}"
-    return f"a {type(thing).__name__}"
+    return _with_article(type(thing).__name__)
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def require_type(selection: Selection, made: object, wanted: type) -> None:
     """Require that the factory made a `wanted`."""
     if not isinstance(made, wanted):
         raise PluginError(
-            f"{_title(selection)} must make a {wanted.__name__}, not {_describe(made)}"
+            f"{_title(selection)} must make {_with_article(wanted.__name__)}, not {_describe(made)}"
         )
 
 
@@ -51,6 +56,10 @@ def check_augmentation(selection: Selection, augment: Any, images: Tensor) -> No
     """Run `images` in [0, 1] through the augmentation, which may be None."""
     if augment is None:
         return
+    if not callable(augment):
+        raise PluginError(
+            f"{_title(selection)} must make a function of images, or None, not {_describe(augment)}"
+        )
     changed = augment(images.clone())
     fits = isinstance(changed, Tensor) and (changed.shape, changed.dtype, changed.device) == (
         images.shape,
@@ -73,6 +82,11 @@ def check_dataset(selection: Selection, dataset: object) -> None:
     for part in ("train", "test"):
         images: Tensor = getattr(dataset, f"{part}_images")
         labels: Tensor = getattr(dataset, f"{part}_labels")
+        for name, thing in (("images", images), ("labels", labels)):
+            if not isinstance(thing, Tensor):
+                raise PluginError(
+                    f"{part}_{name} of {_title(selection)} must be a Tensor, not {_describe(thing)}"
+                )
         if images.dtype != torch.uint8 or images.shape[1:] != (1, 28, 28) or not len(images):
             raise PluginError(
                 f"{part}_images of {_title(selection)} must be uint8 [N, 1, 28, 28], not "
@@ -88,3 +102,8 @@ def check_dataset(selection: Selection, dataset: object) -> None:
                 f"{part}_labels of {_title(selection)} must be 0 to {dataset.num_classes - 1}, "
                 f"but reach from {labels.min()} to {labels.max()}"
             )
+    if not (math.isfinite(dataset.mean) and math.isfinite(dataset.std) and dataset.std > 0):
+        raise PluginError(
+            f"mean and std of {_title(selection)} must be finite numbers and std above 0, not "
+            f"{dataset.mean} and {dataset.std}"
+        )

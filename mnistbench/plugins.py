@@ -205,16 +205,14 @@ def _collect(
 
 
 def _entry_points() -> Iterator[tuple[importlib.metadata.EntryPoint, str, str]]:
-    """Yield each entry point of our group once, with its distribution's name and version."""
-    seen = set()
+    """Yield each entry point of our group with its distribution's name and version.
+
+    Of a distribution that lies twice on sys.path the first one counts: importlib sees to that.
+    """
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         distribution = entry_point.dist.name if entry_point.dist else "unknown"
         version = entry_point.dist.version if entry_point.dist else ""
-        identity = (distribution, entry_point.name, entry_point.value)
-        # A distribution that lies twice on sys.path is listed twice; the first one wins.
-        if identity not in seen:
-            seen.add(identity)
-            yield entry_point, distribution, version
+        yield entry_point, distribution, version
 
 
 def _bare(name: str) -> str:

@@ -173,7 +173,7 @@ def test_a_torn_last_line_is_left_out_and_said(report: Report, results: Path) ->
             "was not profiled: run it again with mnistbench run",
         ),
         (("results.csv", "--operators", "cnn", "--by", "model"), "--by cannot apply"),
-        ((), "Missing argument 'RESULTS.csv...'"),
+        ((), "Missing argument 'RESULTS.csv'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

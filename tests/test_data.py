@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -260,7 +259,7 @@ def test_what_was_prepared_is_loaded_again(dataset: ImageDataset, tmp_path: Path
         assert there.dtype == here.dtype
         assert torch.equal(there, here)
     assert (loaded.num_classes, loaded.mean, loaded.std) == (10, MEAN, STD)
-    assert os.listdir(tmp_path) == ["set.pt"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process's mappings")

@@ -361,6 +361,12 @@ FAILED, DONE = Status.ERROR, Status.OK
             ["--retry-failed adds nothing to --force, which runs every job again"],
         ),
         (
+            {"retry_failed": True, "force": True},
+            ("cpu",),
+            [DONE],
+            ["--retry-failed adds nothing to --force, which runs every job again"],
+        ),
+        (
             {"profile": True},
             ("cpu",),
             [DONE, DONE],

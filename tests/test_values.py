@@ -56,6 +56,8 @@ class Tensor:
         ("auto", Literal["auto"] | float, "auto"),
         ("8x8", int | tuple[int, int], (8, 8)),
         ("8", int | tuple[int, int], 8),
+        ("8x8", str | tuple[int, int], (8, 8)),
+        ("8", str | tuple[int, int], "8"),
         # Literals.
         ("cos", Literal["cos", "linear"], "cos"),
         ('"cos"', Literal["cos", "linear"], "cos"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,12 +13,10 @@ from mnistbench import data
 from mnistbench.steps import Parts
 from mnistbench.warmup import CALLS, batch_sizes, warm_up
 
-# 45 training images in batches of 20 leave one of 5.
-SIZES = [20, 5]
-
 
 @pytest.fixture
 def split() -> data.Split:
+    """45 training images, which in batches of 20 leave one of 5."""
     return data.split(make_dataset(45, 5), 0, CPU)[0]
 
 
@@ -82,21 +79,14 @@ def test_parameters_and_buffers_are_what_they_were(split: data.Split) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def watching(split: data.Split, watch: Callable[[Linear, Tensor], None], compiled: bool) -> float:
-    class Watching(Linear):
-        def watch(self, images: Tensor) -> None:
-            watch(self, images)
-
-    return warm(parts_of(Watching()), split, compiled=compiled, clock=clock_of(watch))
-
-
-def clock_of(watch: object) -> FakeClock:
-    return getattr(watch, "clock", None) or FakeClock()
-
-
 def test_every_shape_is_trained_and_evaluated_that_will_come(split: data.Split) -> None:
     calls: list[tuple[bool, int]] = []
-    watching(split, lambda model, images: calls.append((model.training, len(images))), False)
+
+    class Watching(Linear):
+        def watch(self, images: Tensor) -> None:
+            calls.append((self.training, len(images)))
+
+    warm(parts_of(Watching()), split, clock=FakeClock())
     assert calls == [
         *[(True, 20)] * CALLS,
         *[(True, 5)] * CALLS,

@@ -169,15 +169,20 @@ def train(
         if emit is not None:
             emit(event)
 
-    outcome.model = training.train(
-        job,
-        registry,
-        dataset or make_dataset(),
-        CPU,
-        outcome.measures,
-        outcome.history,
-        see,
-        trace_folder=trace_folder,
-        **({} if clock is None else {"clock": clock}),
-    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        outcome.model = training.train(
+            job,
+            registry,
+            dataset or make_dataset(),
+            CPU,
+            outcome.measures,
+            outcome.history,
+            see,
+            trace_folder=trace_folder,
+            **({} if clock is None else {"clock": clock}),
+        )
+    finally:
+        torch.set_num_threads(threads)
     return outcome

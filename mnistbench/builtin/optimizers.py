@@ -77,7 +77,9 @@ def rmsprop(
 
 
 def _fused(params: list[Tensor]) -> bool:
-    return bool(params) and params[0].device.type in FUSED_DEVICES
+    return bool(params) and all(
+        param.device.type in FUSED_DEVICES and param.is_floating_point() for param in params
+    )
 
 
 @hookimpl

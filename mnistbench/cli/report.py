@@ -14,7 +14,7 @@ from mnistbench.records import folder_of, read_records
 
 def report(
     files: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS.csv...", help="Results files, one or several.")
+        list[Path], typer.Argument(metavar="RESULTS.csv", help="Results files, one or several.")
     ],
     by: Annotated[
         str | None,

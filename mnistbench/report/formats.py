@@ -169,6 +169,8 @@ def _one_line_each(table: Table) -> Table:
     """Return `table` without line breaks and control characters, which no format survives."""
 
     def clean(text: str) -> str:
+        if text.isprintable() and "  " not in text:
+            return text.strip()
         words = "".join(char if char.isprintable() else " " for char in text).split()
         return " ".join(words)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ def operators_table(path: Path) -> Table:
     if frame["flops"].any():
         columns["MFLOP"] = [f"{value / 1e6:,.1f}" for value in top["flops"]]
     if "input_shapes" in frame and frame["input_shapes"].ne("").any():
-        columns["input shapes"] = list(top["input_shapes"])
+        columns["input shapes"] = [_shortened(shapes) for shapes in top["input_shapes"]]
     count = f"top {SHOWN} of {len(frame)}" if len(frame) > SHOWN else f"all {len(frame)}"
     return Table(
         caption=f"{path.parent.name} · {count} operators by their own time on the {where}",
@@ -89,3 +90,8 @@ def operators_table(path: Path) -> Table:
         right=tuple(name not in ("operator", "input shapes") for name in columns),
         rows=tuple(zip(*columns.values(), strict=True)),
     )
+
+
+def _shortened(shapes: str) -> str:
+    """Return the shapes without the empty ones at their end: those of what is no tensor."""
+    return re.sub(r"(^\[|, |^)\[\](, \[\])*\]?$", "]", shapes).removeprefix("]")

@@ -64,10 +64,12 @@ def build(
     is unknown.
     """
     wanted = list(_DEFAULT_COLUMNS) if columns is None else summaries.check_columns(columns)
-    summary = summaries.ordered(_summary(records, by, sort, wanted), sort)
+    keys = _keys(records, by)
+    summary = _summary(records, keys, sort, wanted)
     if columns is None and not summary["failed"].any():
         wanted.remove("failed")
-    shown = [*_identifying(records, summary, by, wanted), *wanted]
+    told = _telling_apart(summary, keys) if by is None else keys
+    shown = [*(name for name in told if name not in wanted), *wanted]
     first = next((name for name in wanted if summaries.find_statistic(name)), None)
     cells = [_cells(summary, name, name == first) for name in shown]
     return Table(
@@ -75,7 +77,7 @@ def build(
         headings=tuple(_heading(name) for name in shown),
         right=tuple(_is_number(name) for name in shown),
         rows=tuple(zip(*cells, strict=True)),
-        notes=tuple(notes(records, summary, by, shown)),
+        notes=tuple(notes(records, summary, keys, shown)),
         failures=tuple(failure_lines(records)),
     )
 
@@ -93,7 +95,7 @@ def export(
     of those in `columns`.
     """
     wanted = [] if columns is None else summaries.check_columns(columns)
-    summary = summaries.ordered(_summary(records, by, sort, wanted), sort)
+    summary = _summary(records, _keys(records, by), sort, wanted)
     if columns is not None:
         always = list(summary.columns[: list(summary.columns).index("timed_shared") + 1])
         found = [(name, summaries.find_statistic(name)) for name in wanted]
@@ -108,10 +110,12 @@ def export(
 
 
 def notes(
-    records: pd.DataFrame, summary: pd.DataFrame, by: Sequence[str] | None, shown: Sequence[str]
+    records: pd.DataFrame, summary: pd.DataFrame, keys: Sequence[str], shown: Sequence[str]
 ) -> list[str]:
-    """Return the sentences without which the numbers of `summary` mislead."""
-    keys = summaries.grouping(records) if by is None else list(by)
+    """Return the sentences without which the columns `shown` of `summary` mislead.
+
+    `keys` are the columns by which `summary` groups `records`.
+    """
     ok = records[records["status"].eq("ok")]
     found = []
     if summary["n"].gt(1).any() and any(name in summaries.MEASURES for name in shown):
@@ -123,7 +127,7 @@ def notes(
     if mixed:
         found.append(f"rows average over {', '.join(_plain(name) for name in mixed)}")
     if ok.duplicated([*keys, "key"] if "key" not in keys else keys).any():
-        found.append("n counts a job each time that it was run, with one seed or not")
+        found.append("n counts some jobs twice: one seed run again is no independent repetition")
     timed = [statistic for statistic in map(summaries.find_statistic, shown) if statistic]
     timed = [statistic for statistic in timed if statistic.measure in summaries.TIMED]
     if timed and summary["timed_shared"].any():
@@ -153,28 +157,26 @@ def failure_lines(records: pd.DataFrame) -> list[str]:
     return [*lines, f"and {hidden} more"] if hidden > 0 else lines
 
 
+def _keys(records: pd.DataFrame, by: Sequence[str] | None) -> list[str]:
+    return summaries.grouping(records) if by is None else summaries.check_by(by)
+
+
 def _summary(
-    records: pd.DataFrame, by: Sequence[str] | None, sort: str, wanted: Sequence[str]
+    records: pd.DataFrame, keys: Sequence[str], sort: str, wanted: Sequence[str]
 ) -> pd.DataFrame:
     labels = [name for name in (*wanted, sort.removeprefix("-")) if name in summaries.LABELS]
-    return summaries.summarise(records, by, labels)
+    return summaries.ordered(summaries.summarise(records, keys, labels), sort)
 
 
-def _identifying(
-    records: pd.DataFrame, summary: pd.DataFrame, by: Sequence[str] | None, wanted: Sequence[str]
-) -> list[str]:
-    if by is not None:
-        return [name for name in dict.fromkeys(by) if name not in wanted]
-    keys = summaries.grouping(records)[1:]
+def _telling_apart(summary: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+    """Return those of the usual `keys` that a reader needs to tell the rows apart."""
     told = [
         name
-        for name in keys
+        for name in keys[1:]
         if name in ("model", "optimizer") or name not in AXES or summaries.varies(summary[name])
     ]
     # Labels leave out defaults: when a default has changed, two configurations look alike.
-    if summary.duplicated(told).any():
-        told.append("configuration")
-    return [name for name in told if name not in wanted]
+    return [*told, keys[0]] if summary.duplicated(told).any() else told
 
 
 def _caption(records: pd.DataFrame, shown: Sequence[str]) -> str:
@@ -244,10 +246,13 @@ def _cells(summary: pd.DataFrame, name: str, says_failed: bool) -> list[str]:
 
 
 def _digits(column: Column, values: Sequence[float]) -> int:
-    """Return the decimals of a column: enough for three digits of its smallest value."""
+    """Return the decimals of a column: three digits of its median, two of its smallest value."""
     if column.unit in ("0-1", "nats"):
         return 2 if column.unit == "0-1" else 4
-    sizes = [abs(value) for value in values if math.isfinite(value) and value]
+    sizes = sorted(abs(value) for value in values if math.isfinite(value) and value)
     if column.type == "Int64" and column.unit != "bytes":
         return 0 if all(size.is_integer() for size in sizes) else 1
-    return min(3, max(0, 2 - math.floor(math.log10(min(sizes))))) if sizes else 0
+    if not sizes:
+        return 0
+    median, smallest = (math.floor(math.log10(size)) for size in (sizes[len(sizes) // 2], sizes[0]))
+    return min(3, max(0, 2 - median, 1 - smallest))
