@@ -22,6 +22,8 @@ from mnistbench.selection import Selection
 AMP_MODES = ("off", "bf16", "fp16")
 COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
 
+MOST_SEEDS = 10_000
+
 # What these axes are where nothing else is asked for. One cycle, because under a constant rate
 # the last few steps move the accuracy by more than most components differ in it.
 USUAL = {"schedule": "onecycle", "augmentation": "none", "amp": "off", "compile": "off"}
@@ -169,8 +171,9 @@ def parse_counts(option: str, text: str, *, least: int = 1) -> list[int]:
     """Parse a comma list of integers, each at least `least`."""
     counts = []
     for word in _unique(text):
-        if not re.fullmatch(r"[+-]?\d+", word):
-            raise UsageError(f"{option} takes integers, not {word!r}; for example {option} 64,128")
+        if not re.fullmatch(r"[+-]?\d{1,9}", word):
+            shown = word if len(word) < 40 else f"{word[:40]}..."
+            raise UsageError(f"{option} takes integers, not {shown!r}; for example {option} 64,128")
         if int(word) < least:
             raise UsageError(f"{option} must be at least {least}, not {word}")
         counts.append(int(word))
@@ -181,7 +184,10 @@ def parse_seeds(text: str) -> list[int]:
     """Parse `--seeds`: `3` is the three seeds 0, 1, 2; a comma list, such as `7,` is those."""
     if "," in text:
         return parse_counts("--seeds", text, least=0)
-    return list(range(parse_counts("--seeds", text)[0]))
+    (count,) = parse_counts("--seeds", text)
+    if count > MOST_SEEDS:
+        raise UsageError(f"--seeds {count} is that many seeds; the one seed is --seeds {count},")
+    return list(range(count))
 
 
 def _unique(text: str) -> list[str]:

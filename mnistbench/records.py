@@ -78,6 +78,7 @@ class RecordStore:
         try:
             self._open()
         except BaseException:
+            self._leave_nothing()
             self._lock.release()
             raise
         return self
@@ -92,10 +93,14 @@ class RecordStore:
         if self._created and not self._appended:
             # Refused before its first job, a grid leaves nothing behind.
             self.path.unlink(missing_ok=True)
-            (self.folder / LOCK_FILE).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                self.folder.rmdir()
+            self._leave_nothing()
         self._lock.release()
+
+    def _leave_nothing(self) -> None:
+        """Remove the folder of the jobs' files where it holds none."""
+        if [path.name for path in self.folder.iterdir()] == [LOCK_FILE]:
+            (self.folder / LOCK_FILE).unlink()
+            self.folder.rmdir()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record and see it to the disk."""

@@ -34,8 +34,12 @@ class Selection:
 
     @property
     def identity(self) -> list[Any]:
-        """What makes two selections the same, ready for JSON."""
-        return [self.name, dict(self.parameters)]
+        """What makes two selections the same, ready for JSON.
+
+        The distribution is told whether or not the name needs it today: another plugin may bring
+        the same name tomorrow.
+        """
+        return [self.distribution, self.name.rpartition(":")[2], dict(self.parameters)]
 
 
 @dataclass(frozen=True)

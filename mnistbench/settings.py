@@ -82,11 +82,14 @@ def read_config(path: Path) -> Settings:
     return settings
 
 
-def merge(typed: Mapping[str, Any], config: Path | None) -> Settings:
-    """Return every setting: what was typed (not None), else the file's, else the default."""
-    given = {name: value for name, value in typed.items() if value is not None}
-    flags = dict.fromkeys(FLAGS, False)
-    return {**DEFAULTS, **flags, **(read_config(config) if config else {}), **given}
+def given_settings(typed: Mapping[str, Any], config: Path | None) -> Settings:
+    """Return the settings that were typed, and those of the file that were not."""
+    return {**(read_config(config) if config else {}), **typed}
+
+
+def with_defaults(given: Settings) -> Settings:
+    """Return every setting: as given, else its default."""
+    return {**DEFAULTS, **dict.fromkeys(FLAGS, False), **given}
 
 
 def build_grid(settings: Settings, registry: Registry, devices: Sequence[str]) -> Grid:
@@ -146,7 +149,7 @@ def idle_options(
     todo: Sequence[Job],
     statuses: Mapping[str, Status],
 ) -> list[str]:
-    """Return a sentence for each option of `given` that changes nothing about any job."""
+    """Return a sentence for each setting of `given` that changes nothing about any job."""
     told = []
     devices = {job.device for job in jobs}
     if "threads" in given and "cpu" not in devices:

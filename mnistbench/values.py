@@ -63,6 +63,8 @@ def parse_value(text: str, annotation: Any, default: Any = inspect.Parameter.emp
     if annotation is inspect.Parameter.empty:
         known = default is not inspect.Parameter.empty and default is not None
         annotation = type(default) if known else Any
+        if annotation is int:
+            annotation = int | float  # `momentum=0` says nothing against 0.9
         if annotation in (tuple, list):
             kinds = {type(item) for item in default}
             annotation = types.GenericAlias(tuple, (kinds.pop() if len(kinds) == 1 else Any, ...))

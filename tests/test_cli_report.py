@@ -21,7 +21,7 @@ Report = Callable[..., Outcome]
 OPERATORS = """\
 operator,calls,self_cpu_ms,cpu_ms,self_device_ms,device_ms,self_memory_bytes,flops,input_shapes
 aten::add,10,1.0,2.0,0.0,0.0,0,,"[[64, 10], [64, 10]]"
-aten::mm,5,3.0,3.0,0.0,0.0,1048576,2000000,"[[64, 784], [784, 128]]"
+aten::mm,5,3.0,3.0,0.0,0.0,1048576,2000000,"[[64, 784], [784, 128], [], []]"
 """
 
 

@@ -115,7 +115,7 @@ def test_a_job_named_twice_is_in_the_grid_once() -> None:
 
 def test_the_key_of_a_job_stays_the_same_for_ever() -> None:
     # Records of earlier versions are found by it: whoever changes it has results run anew.
-    assert JOB.key == "fcn-sgd-aef6c9e058-s0"
+    assert JOB.key == "fcn-sgd-690f3acacb-s0"
     text = (
         '{"amp": "off", "augmentation": ["none", {}], "batch_size": 64, "compile": "off", '
         '"dataset": ["mnist", {}], "device": "cpu", "epochs": 1, '
@@ -236,6 +236,8 @@ def test_seeds_are_a_number_of_them_or_a_list(text: str, seeds: list[int]) -> No
         ("-1,", "--seeds must be at least 0, not -1"),
         ("many", "--seeds takes integers, not 'many'; for example --seeds 64,128"),
         ("1.5", "--seeds takes integers, not '1.5'; for example --seeds 64,128"),
+        ("9" * 5000, f"--seeds takes integers, not '{'9' * 40}...'; for example --seeds 64,128"),
+        ("20261121", "--seeds 20261121 is that many seeds; the one seed is --seeds 20261121,"),
     ],
 )
 def test_seeds_that_are_none_are_refused(text: str, message: str) -> None:

@@ -214,7 +214,7 @@ def test_a_selection_holds_a_value_for_every_parameter_and_a_label_without_the_d
         parameters=(("lr", 0.1), ("momentum", 0.9), ("nesterov", False)),
         label="sgd[momentum=0.9]",
     )
-    assert selection.identity == ["sgd", {"lr": 0.1, "momentum": 0.9, "nesterov": False}]
+    assert selection.identity == ["acme", "sgd", {"lr": 0.1, "momentum": 0.9, "nesterov": False}]
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ from mnistbench.settings import (
     DEFAULTS,
     FLAGS,
     build_grid,
+    given_settings,
     idle_options,
-    merge,
     option_of,
     read_config,
     timeout_seconds,
+    with_defaults,
     worker_count,
 )
 
@@ -50,19 +51,19 @@ def write_config(tmp_path: Path) -> WriteConfig:
 
 
 def jobs_of(*, devices: tuple[str, ...] = ("cpu",), **typed: Any) -> list[Job]:
-    settings = merge({"datasets": "mnist", **typed}, None)
+    settings = with_defaults({"datasets": "mnist", **typed})
     return build_grid(settings, REGISTRY, devices).jobs()
 
 
 def test_without_a_file_and_options_every_setting_is_at_its_default() -> None:
-    assert merge({}, None) == {**DEFAULTS, **dict.fromkeys(FLAGS, False)}
+    assert with_defaults({}) == {**DEFAULTS, **dict.fromkeys(FLAGS, False)}
 
 
 def test_a_file_wins_over_the_defaults_and_what_is_typed_wins_over_the_file(
     write_config: WriteConfig,
 ) -> None:
     path = write_config('models = "cnn"\nepochs = 3\nbatch-sizes = [32, 64]\nforce = true\n')
-    settings = merge({"models": "fcn", "quiet": True, "epochs": None}, path)
+    settings = with_defaults(given_settings({"models": "fcn", "quiet": True}, path))
     changed = {
         "models": "fcn",
         "epochs": "3",
@@ -70,11 +71,11 @@ def test_a_file_wins_over_the_defaults_and_what_is_typed_wins_over_the_file(
         "force": True,
         "quiet": True,
     }
-    assert settings == {**merge({}, None), **changed}
+    assert settings == {**with_defaults({}), **changed}
 
 
 def test_an_empty_file_changes_nothing(write_config: WriteConfig) -> None:
-    assert merge({}, write_config("")) == merge({}, None)
+    assert with_defaults(given_settings({}, write_config(""))) == with_defaults({})
     assert read_config(write_config("# nothing\n")) == {}
 
 
@@ -165,7 +166,7 @@ def test_a_file_that_cannot_be_read_is_one_line(name: str, cause: str, tmp_path:
 def test_a_list_of_seeds_in_a_file_is_those_seeds(
     text: str, seeds: list[int], write_config: WriteConfig
 ) -> None:
-    settings = merge({"datasets": "mnist"}, write_config(text))
+    settings = with_defaults(given_settings({"datasets": "mnist"}, write_config(text)))
     assert list(build_grid(settings, REGISTRY, ["cpu"]).seeds) == seeds
 
 
@@ -231,7 +232,7 @@ def test_auto_is_what_mnistbench_chooses(name: str) -> None:
         (
             {"models": "fcn[width=a]"},
             SelectionError,
-            "--models: width of model fcn takes an int, not 'a'",
+            "--models: width of model fcn takes an int or a float, not 'a'",
         ),
         (
             {"optimizers": ""},
@@ -277,7 +278,7 @@ def test_a_setting_that_makes_no_sense_is_one_line_that_names_the_option(
     ],
 )
 def test_a_timeout_is_in_seconds_minutes_or_hours(text: str | None, seconds: float | None) -> None:
-    assert timeout_seconds(merge({"timeout": text}, None)) == seconds
+    assert timeout_seconds(with_defaults({"timeout": text})) == seconds
 
 
 @pytest.mark.parametrize("text", ["0", "-5", "soon", "m", "", "10d", "1h30m", "inf", "nan", "0m"])
@@ -291,7 +292,7 @@ def test_a_timeout_that_is_none_is_one_line(text: str) -> None:
 def test_the_number_of_jobs_at_once_may_be_left_to_mnistbench(
     text: str | None, count: int | None
 ) -> None:
-    assert worker_count(merge({"jobs": text}, None)) == count
+    assert worker_count(with_defaults({"jobs": text})) == count
 
 
 @pytest.mark.parametrize(("text", "cause"), [("0", "at least 1"), ("1,2", "one integer")])
@@ -377,7 +378,7 @@ FAILED, DONE = Status.ERROR, Status.OK
 def test_an_option_that_changes_nothing_is_said(
     typed: dict[str, Any], devices: tuple[str, ...], statuses: list[Status], notes: list[str]
 ) -> None:
-    settings = merge({"datasets": "mnist", "seeds": "2", **typed}, None)
+    settings = with_defaults({"datasets": "mnist", "seeds": "2", **typed})
     jobs = build_grid(settings, REGISTRY, devices).jobs()
     recorded = {job.key: status for job, status in zip(jobs, statuses, strict=False)}
     # A record of another grid in the same file counts for nothing.

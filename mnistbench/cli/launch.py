@@ -24,6 +24,7 @@ from mnistbench.settings import (
     build_grid,
     idle_options,
     timeout_seconds,
+    with_defaults,
     worker_count,
 )
 from mnistbench.values import split_outside
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 
 
-def launch(settings: Settings, given: set[str], *, dry_run: bool) -> int:
-    """Run the grid that `settings` stand for and return the exit code.
+def launch(given: Settings, *, dry_run: bool) -> int:
+    """Run the grid that the `given` settings stand for and return the exit code.
 
-    `given` are the settings that were typed. Raises `MnistbenchError` for what cannot be done.
+    Raises `MnistbenchError` for what cannot be done.
     """
+    settings = with_defaults(given)
     out, err = console(), console(stderr=True)
     output, timeout, workers = (
         Path(settings["output"]),
@@ -95,7 +97,7 @@ def launch(settings: Settings, given: set[str], *, dry_run: bool) -> int:
             _warn_of_mnist5k(err, fallback)
         before = store.statuses()
         todo = jobs_to_run(jobs, before, retry_failed=options.retry_failed, force=options.force)
-        for note in idle_options(given, settings, jobs, todo, before):
+        for note in idle_options(set(given), settings, jobs, todo, before):
             err.print(f"note: {escape(note)}", soft_wrap=True)
         with (
             _signals(stop, raising=settings["in_process"]) as interrupted,

@@ -100,12 +100,12 @@ def run(
 
     Exit code 0: all ok, 1: some job failed, 2: wrong usage, 130: interrupted.
     """
-    given = {
+    typed = {
         name.removesuffix("_mode"): value
         for name, value in locals().items()
         if value not in (None, False) and name not in ("config", "dry_run")
     }
     from mnistbench.cli.launch import launch
-    from mnistbench.settings import merge
+    from mnistbench.settings import given_settings
 
-    raise typer.Exit(launch(merge(given, config), set(given), dry_run=dry_run))
+    raise typer.Exit(launch(given_settings(typed, config), dry_run=dry_run))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,4 +93,6 @@ def operators_table(path: Path) -> Table:
 
 def _shortened(shapes: str) -> str:
     """Return the shapes without the empty ones at their end: those of what is no tensor."""
-    return re.sub(r"(^\[|, |^)\[\](, \[\])*\]?$", "]", shapes).removeprefix("]")
+    while shapes.endswith(", []]"):
+        shapes = shapes.removesuffix(", []]") + "]"
+    return "" if shapes in ("[]", "[[]]") else shapes
