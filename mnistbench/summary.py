@@ -188,7 +188,7 @@ def ordered(summary: pd.DataFrame, sort: str = DEFAULT_SORT) -> pd.DataFrame:
         more_first = name == "n" or (statistic is not None and statistic.kind == "n")
     shared = summary["timed_shared"] & (statistic is not None and statistic.measure in TIMED)
     by_value = summary.sort_values(
-        column, ascending=more_first == turned, kind="stable", na_position="last", key=_sortable
+        column, ascending=more_first == turned, kind="stable", key=_sortable
     )
     last = (2 * summary[column].isna() + shared)[by_value.index]
     return by_value.loc[last.sort_values(kind="stable").index].reset_index(drop=True)
