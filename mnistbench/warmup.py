@@ -75,7 +75,8 @@ def warm_up(
         call(1, look)
     with torch.no_grad():
         for holder, name, tensor, value in saved:
-            tensor.copy_(value)
+            if not torch.equal(tensor, value):  # one that was expanded cannot be written to
+                tensor.copy_(value)
             holder[name] = tensor  # a model may have put another in its place
     for parameter in model.parameters():
         parameter.grad = None

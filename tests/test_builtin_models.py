@@ -83,7 +83,7 @@ def test_a_model_does_as_much_work_as_counted_by_hand(text: str, flops: int) -> 
 @pytest.mark.parametrize("text", ["fcn", "cnn", "improved", "fcn[hidden=8,batchnorm=true]"])
 @pytest.mark.parametrize("num_classes", [2, 10, 26])
 def test_a_model_gives_a_logit_for_each_class(text: str, num_classes: int) -> None:
-    logits = build(text, num_classes).eval()(IMAGES[:3])
+    logits = build(text, num_classes).eval()(IMAGES[:3]).detach()
     assert logits.shape == (3, num_classes)
     assert logits.dtype == torch.float32
     # Neither probabilities nor their logarithms: those of an image add up to 1.

@@ -91,8 +91,8 @@ def test_compilation_without_a_compiler_is_a_fault(
 
     torch._dynamo.reset()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/c++",))
-    fault = environment.find_fault("cpu", "off", "default")
+    with config.patch({"cpp.cxx": ("/nowhere/c++",)}):
+        fault = environment.find_fault("cpu", "off", "default")
     torch._dynamo.reset()
     assert fault is not None
     assert fault.startswith("torch.compile fails on cpu: ")

@@ -117,10 +117,10 @@ def test_the_key_of_a_job_stays_the_same_for_ever() -> None:
     # Records of earlier versions are found by it: whoever changes it has results run anew.
     assert JOB.key == "fcn-sgd-690f3acacb-s0"
     text = (
-        '{"amp": "off", "augmentation": ["none", {}], "batch_size": 64, "compile": "off", '
-        '"dataset": ["mnist", {}], "device": "cpu", "epochs": 1, '
-        '"model": ["fcn", {"hidden": [128, 64]}], "optimizer": ["sgd", {"lr": 0.05}], '
-        '"schedule": ["constant", {}], "threads_asked": "auto", "validation": "auto"}'
+        '{"amp": "off", "augmentation": ["acme", "none", {}], "batch_size": 64, "compile": "off", '
+        '"dataset": ["acme", "mnist", {}], "device": "cpu", "epochs": 1, '
+        '"model": ["acme", "fcn", {"hidden": [128, 64]}], "optimizer": ["acme", "sgd", {"lr": 0.05}], '
+        '"schedule": ["acme", "constant", {}], "threads_asked": "auto", "validation": "auto"}'
     )
     assert JOB.configuration == hashlib.sha256(text.encode()).hexdigest()[:10]
 

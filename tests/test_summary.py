@@ -250,11 +250,15 @@ def test_a_label_that_holds_numbers_and_words_is_sorted_by_size() -> None:
 
 
 def test_equals_keep_their_order() -> None:
-    # As many as a sort that is not stable needs to mix them up.
+    # Two values, and many rows: few or equal ones stay in order in an unstable sort, too.
     models = [f"m{37 * number % 101}" for number in range(101)]
-    summary = summarise(frame([record(model=name, test_accuracy=0.5) for name in models]))
-    assert ordered(summary, "test_accuracy")["model"].tolist() == models
-    assert ordered(summary, "-test_accuracy")["model"].tolist() == models
+    rows = [
+        record(model=name, test_accuracy=0.5 + number % 2 / 4) for number, name in enumerate(models)
+    ]
+    summary = summarise(frame(rows))
+    better, worse = models[1::2], models[::2]
+    assert ordered(summary, "test_accuracy")["model"].tolist() == better + worse
+    assert ordered(summary, "-test_accuracy")["model"].tolist() == worse + better
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ def test_the_best_test_accuracy_comes_first_as_percent_with_its_spread() -> None
 
 def test_what_does_not_vary_is_said_once_in_the_caption() -> None:
     assert build(frame(GRID)).caption == (
-        "dataset mnist · cpu · batch 64 · 1 epoch · 2 threads · torch 2.15.0 · AMD EPYC"
+        "dataset mnist · schedule onecycle · cpu · batch 64 · 1 epoch · 2 threads · torch 2.15.0 "
+        "· AMD EPYC"
     )
 
 

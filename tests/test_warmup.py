@@ -45,6 +45,8 @@ class Stateful(Linear):
         self.register_buffer("counts", torch.zeros(2))
         self.register_buffer("average", torch.zeros(16))
         self.register_buffer("hidden", torch.zeros(1), persistent=False)
+        # Four times the same memory, to which torch does not write.
+        self.register_buffer("expanded", torch.arange(3.0).expand(4, 3))
 
     def forward(self, images: Tensor) -> Tensor:
         logits = super().forward(images)

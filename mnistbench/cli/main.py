@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it: `--help` and `report` know 
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, Any
 
@@ -48,6 +49,9 @@ def show_help(
 
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an ASCII terminal shows ? for ·
     try:
         code = app(standalone_mode=False)
     except MnistbenchError as error:

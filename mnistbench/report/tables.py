@@ -37,7 +37,8 @@ _UNITS = {"s": ("_seconds", "s"), "ms": ("_ms", "ms"), "bytes": ("_bytes", "MiB"
 _UNITS |= {"0-1": ("", "%"), "nats": ("", "nats")}
 _SCALES = {"0-1": 100.0, "bytes": 2.0**-20}
 # Not worth a word in the caption.
-_USUAL = {**USUAL, "validation": "auto"}
+# Not worth a word in the caption. The schedule always is: constant is what most would guess.
+_USUAL = {**USUAL, "schedule": "", "validation": "auto"}
 _CAPTIONS = {
     **dict.fromkeys(
         ("model", "optimizer", "dataset", "schedule", "augmentation"), "{name} {value}"
