@@ -119,7 +119,8 @@ def test_the_key_of_a_job_stays_the_same_for_ever() -> None:
     text = (
         '{"amp": "off", "augmentation": ["acme", "none", {}], "batch_size": 64, "compile": "off", '
         '"dataset": ["acme", "mnist", {}], "device": "cpu", "epochs": 1, '
-        '"model": ["acme", "fcn", {"hidden": [128, 64]}], "optimizer": ["acme", "sgd", {"lr": 0.05}], '
+        '"model": ["acme", "fcn", {"hidden": [128, 64]}], '
+        '"optimizer": ["acme", "sgd", {"lr": 0.05}], '
         '"schedule": ["acme", "constant", {}], "threads_asked": "auto", "validation": "auto"}'
     )
     assert JOB.configuration == hashlib.sha256(text.encode()).hexdigest()[:10]
