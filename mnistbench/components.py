@@ -115,11 +115,15 @@ class Component:
         return read_parameters(self.kind, self.factory)
 
     @property
-    def summary(self) -> str:
-        """The first line of the factory's own docstring, or an empty string."""
+    def description(self) -> str:
+        """The factory's own docstring, or an empty string."""
         # inspect.getdoc would hand a class without a docstring that of torch.nn.Module.
-        text = inspect.cleandoc(_unwrapped(self.factory).__doc__ or "")
-        return text.splitlines()[0] if text else ""
+        return inspect.cleandoc(_unwrapped(self.factory).__doc__ or "")
+
+    @property
+    def summary(self) -> str:
+        """The first line of the description."""
+        return self.description.partition("\n")[0]
 
 
 def read_parameters(kind: Kind, factory: Callable[..., Any]) -> dict[str, Parameter]:

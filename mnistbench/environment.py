@@ -35,6 +35,8 @@ def resolve_devices(words: Sequence[str]) -> list[str]:
     Raises `DeviceError` for a device that is not there, naming those that are.
     """
     available = available_devices()
+    if not words:
+        raise DeviceError(f"--devices is empty; this machine has: {', '.join(available)}")
     result: dict[str, None] = {}
     for word in words:
         device = available[0] if word == "auto" else word
@@ -58,24 +60,28 @@ def find_fault(device: str, amp: str, compile_mode: str) -> str | None:
 
     Tries it out, and so must run in a process of its own: it starts CUDA and compiles.
     """
-    place = torch.device(places_of(device)[0])
-    if compile_mode in ("reduce-overhead",) and place.type != "cuda":
-        return f"compile {compile_mode} works through CUDA graphs, which {device} has not"
+    faults = (_fault_of(torch.device(place), amp, compile_mode) for place in places_of(device))
+    return next((fault for fault in faults if fault), None)
+
+
+def _fault_of(place: torch.device, amp: str, compile_mode: str) -> str | None:
+    if compile_mode == "reduce-overhead" and place.type != "cuda":
+        return f"compile {compile_mode} works through CUDA graphs, which {place} has not"
     if place.type == "cuda" and amp == "bf16":
         # Older GPUs emulate bfloat16, slowly: figures of that would mislead.
         with torch.cuda.device(place):
             if not torch.cuda.is_bf16_supported(including_emulation=False):
-                return f"{device} has no bfloat16 arithmetic"
+                return f"{place} has no bfloat16 arithmetic"
     try:
         if amp != "off":
             _try_amp(place, amp)
     except Exception as error:
-        return f"amp {amp} fails on {device}: {_first_line(error)}"
+        return f"amp {amp} fails on {place}: {_first_line(error)}"
     try:
         if compile_mode != "off":
             torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=place))
     except Exception as error:
-        return f"torch.compile fails on {device}: {_first_line(error)}"
+        return f"torch.compile fails on {place}: {_first_line(error)}"
     return None
 
 

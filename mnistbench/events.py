@@ -32,12 +32,19 @@ class JobStarted(Event):
 
 @dataclass(frozen=True)
 class StepReached(Event):
-    """A sign of life inside an epoch: `step` of `steps`, about once a second."""
+    """A sign of life inside an epoch: `step` of `steps`, about once a second.
+
+    Loss and accuracy are those of the epoch so far, None where reading them would make the host
+    wait for the device; the images per second are what the host sees, a first impression.
+    """
 
     job: Job
     epoch: int
     step: int
     steps: int
+    train_loss: float | None
+    train_accuracy: float | None
+    images_per_second: float
 
 
 @dataclass(frozen=True)

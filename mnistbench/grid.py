@@ -97,7 +97,7 @@ class Job:
     def key(self) -> str:
         """The name of the job in records and of its folder: unique, stable, safe as a path."""
         names = "-".join(
-            re.sub(r"[^A-Za-z0-9.]+", "_", selection.name)
+            re.sub(r"[^A-Za-z0-9.]+", "_", selection.name)[:40]
             for selection in (self.model, self.optimizer)
         )
         return f"{names}-{self.configuration}-s{self.seed}"

@@ -136,7 +136,7 @@ class MnistArrays:
 def cache_directory() -> Path:
     """Return the folder that `fetch` fills: `MNISTBENCH_CACHE`, or the user's cache, + `mnist`."""
     named = os.environ.get(CACHE_VARIABLE)
-    root = Path(named).expanduser() if named else platformdirs.user_cache_path("mnistbench")
+    root = _path(named) if named else platformdirs.user_cache_path("mnistbench")
     return root.absolute() / "mnist"
 
 
@@ -217,10 +217,17 @@ def _folders(data_dir: StrPath | None) -> Iterator[tuple[str, Path]]:
     """Yield the origin and the path of every folder to look in, in order."""
     variable = os.environ.get(DATA_VARIABLE)
     if data_dir is not None:
-        yield "--data-dir", Path(data_dir).expanduser().absolute()
+        yield "--data-dir", _path(data_dir)
     elif variable:
-        yield DATA_VARIABLE, Path(variable).expanduser().absolute()
+        yield DATA_VARIABLE, _path(variable)
     yield CACHE_ORIGIN, cache_directory()
+
+
+def _path(text: StrPath) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # ~ of a user whom nobody knows
+        raise DataError(f"{text} is no folder: {error}") from None
 
 
 def _look(origin: str, directory: Path) -> tuple[Location, dict[str, bytes]]:

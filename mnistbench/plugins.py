@@ -211,7 +211,7 @@ def _entry_points() -> Iterator[tuple[importlib.metadata.EntryPoint, str, str]]:
     """
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         distribution = entry_point.dist.name if entry_point.dist else "unknown"
-        version = entry_point.dist.version if entry_point.dist else ""
+        version = (entry_point.dist.version or "") if entry_point.dist else ""
         yield entry_point, distribution, version
 
 

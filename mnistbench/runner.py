@@ -5,17 +5,19 @@ Prints nothing: it yields events, which the CLI shows.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from mnistbench import contract, data
 from mnistbench.environment import default_threads, find_fault, places_of
-from mnistbench.errors import DataError, DeviceError, MnistbenchError
+from mnistbench.errors import DataError, DeviceError, MnistbenchError, RecordsError
 from mnistbench.events import Event, GridFinished, GridStarted, Healed, JobFinished
-from mnistbench.executors.base import Executor, Task
+from mnistbench.executors.base import CACHE_PREFIX, Executor, Task
 from mnistbench.executors.local import call_in_process
 from mnistbench.grid import Job
 from mnistbench.plugins import Registry
@@ -30,7 +32,7 @@ class Options:
     """How a grid is run; none of it is part of a job's identity."""
 
     data_dir: Path | None = None
-    workers: int = 1
+    workers: int | None = 1
     timeout: float | None = None
     profile: bool = False
     retry_failed: bool = False
@@ -45,7 +47,10 @@ def check_devices(jobs: Sequence[Job]) -> None:
     for device, amp, compile_mode in combinations:
         if amp == compile_mode == "off":
             continue
-        reason = call_in_process(find_fault, device, amp, compile_mode)
+        try:
+            reason = call_in_process(find_fault, device, amp, compile_mode)
+        except BrokenProcessPool:
+            reason = "trying it out ended the process that did"
         if reason:
             faults.append(f"device={device} amp={amp} compile={compile_mode}: {reason}")
     if faults:
@@ -77,22 +82,26 @@ def run_grid(
     """
     if store.healed is not None:
         yield Healed(store.healed)
-    todo = jobs_to_run(
-        jobs, store.statuses(), retry_failed=options.retry_failed, force=options.force
-    )
+    before = store.statuses()
+    todo = jobs_to_run(jobs, before, retry_failed=options.retry_failed, force=options.force)
     check_devices(todo)
     finished = bad = 0
     try:
         prepared = prepare_datasets(todo, registry, options.data_dir, store.folder / DATA_FOLDER)
         tasks = [_task(job, prepared, store.folder, options) for job in todo]
         yield GridStarted(len(jobs), len(todo))
-        for event in executor.run(_with_empty_folders(tasks), stop):
+        for event in executor.run(tasks, stop):
             if isinstance(event, JobFinished):
                 finished += 1
                 bad += event.record["status"] != Status.OK
-                # The folder first: a row that is there may be relied upon.
-                _publish(store.folder, event.job, Status(event.record["status"]))
-                store.append(event.record)
+                # What is on record stays: an interrupted repetition of it says nothing new.
+                is_new = before.get(event.job.key, Status.INTERRUPTED) is Status.INTERRUPTED
+                if is_new or event.record["status"] != Status.INTERRUPTED:
+                    # The folder first: a row that is there may be relied upon.
+                    _publish(store.folder, event.job)
+                    store.append(event.record)
+                else:
+                    shutil.rmtree(_part_folder(store.folder, event.job), ignore_errors=True)
                 if bad and options.fail_fast:
                     stop.set()
             yield event
@@ -106,7 +115,7 @@ def prepare_datasets(
 ) -> dict[Selection, Path]:
     """Load each dataset once and lay it down for the jobs to map. Raises `DataError`."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     result: dict[Selection, Path] = {}
     for selection in dict.fromkeys(job.dataset for job in jobs):
         try:
@@ -123,7 +132,10 @@ def prepare_datasets(
             if job.dataset == selection:
                 data.validation_size(job.validation, len(dataset.train_labels))
         result[selection] = folder / f"{len(result)}.pt"
-        data.prepare(dataset, result[selection])
+        try:
+            data.prepare(dataset, result[selection])
+        except (OSError, RuntimeError) as error:  # torch says RuntimeError where a disk is full
+            raise RecordsError(f"cannot write {result[selection]}: {error}") from None
     return result
 
 
@@ -133,28 +145,21 @@ def _task(job: Job, prepared: dict[Selection, Path], folder: Path, options: Opti
         data=prepared[job.dataset],
         folder=_part_folder(folder, job),
         places=tuple(places_of(job.device)),
-        threads=job.threads or max(1, default_threads() // options.workers),
+        threads=job.threads or max(1, default_threads() // (options.workers or 1)),
         timeout=options.timeout,
         profile=options.profile,
     )
-
-
-def _with_empty_folders(tasks: Sequence[Task]) -> Iterator[Task]:
-    for task in tasks:
-        shutil.rmtree(task.folder, ignore_errors=True)
-        task.folder.mkdir(parents=True)
-        yield task
 
 
 def _part_folder(folder: Path, job: Job) -> Path:
     return folder / f"{job.key}.part"
 
 
-def _publish(folder: Path, job: Job, status: Status) -> None:
+def _publish(folder: Path, job: Job) -> None:
     """Put the finished job's files where its key says; they were written aside until now."""
     part, whole = _part_folder(folder, job), folder / job.key
-    if status is Status.INTERRUPTED and whole.exists():
-        shutil.rmtree(part, ignore_errors=True)  # the files of an earlier, finished run stay
-        return
+    for cache in part.glob(f"{CACHE_PREFIX}*"):
+        shutil.rmtree(cache, ignore_errors=True)
     shutil.rmtree(whole, ignore_errors=True)
-    part.replace(whole)
+    with contextlib.suppress(FileNotFoundError):  # somebody tidied up; the record still counts
+        part.replace(whole)

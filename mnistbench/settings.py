@@ -151,9 +151,6 @@ def idle_options(
 ) -> list[str]:
     """Return a sentence for each setting of `given` that changes nothing about any job."""
     told = []
-    devices = {job.device for job in jobs}
-    if "threads" in given and "cpu" not in devices:
-        told.append(f"--threads applies to no job: all run on {', '.join(sorted(devices))}")
     if "data_dir" in given and {job.dataset.name for job in jobs} == {"mnist5k"}:
         told.append("--data-dir applies to no job: mnist5k is part of the installation")
     if settings["in_process"]:

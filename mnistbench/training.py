@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import math
 import random
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.flop_counter import FlopCounterMode
 
-from mnistbench import contract, data, profiling
+from mnistbench import contract, data
 from mnistbench.components import ImageDataset
 from mnistbench.environment import AMP_TYPES
 from mnistbench.events import EpochEnded, Event, StepReached
@@ -45,6 +44,13 @@ class DivergedError(Exception):
     """The loss is no longer a finite number."""
 
 
+class Trained(NamedTuple):
+    """What is left of a job: the model, and further steps on it for a profiler, without end."""
+
+    model: nn.Module
+    further_steps: Iterator[Callable[[], object]]
+
+
 def train(
     job: Job,
     registry: Registry,
@@ -53,15 +59,13 @@ def train(
     measures: Record,
     history: History,
     emit: Callable[[Event], None],
-    *,
-    trace_folder: Path | None = None,
     clock: Clock = time.perf_counter,
-) -> nn.Module:
-    """Run `job` on `device` and return the trained model.
+) -> Trained:
+    """Run `job` on `device` to the end of its evaluation.
 
     What is measured goes into `measures`, by the names of the records' columns, and a row for
     each epoch into `history`, both as soon as it is known, so that a failing job keeps what it
-    had. Progress goes to `emit`. With `trace_folder` a trace of some further steps is left there.
+    had. Progress goes to `emit`.
     Raises `DivergedError`, `PluginError` for a component that breaks its contract, and whatever
     a component raises.
     """
@@ -99,7 +103,9 @@ def train(
             "flops_per_image": count_flops(model, train_split),
         }
         if job.compile != "off":
-            parts.forward = torch.compile(model, mode=job.compile)
+            # Each shape of batch gets a graph of its own, as warm-up assumes: left to itself,
+            # torch turns to dynamic shapes at the second one, and stays with them.
+            parts.forward = torch.compile(model, mode=job.compile, dynamic=False)
     measures["setup_seconds"] = setup.seconds
 
     # ---- Warm up, with an optimizer of its own: the real one must not see these steps.
@@ -130,6 +136,7 @@ def train(
         loss_sum = torch.zeros((), device=device)
         correct = torch.zeros((), device=device, dtype=torch.int64)
         model.train()
+        epoch_started = time.monotonic()
         with training:
             marks.mark()
             batches = train_split.shuffled(job.batch_size, order, augment)
@@ -144,7 +151,19 @@ def train(
                 marks.mark()
                 if step % data.BLOCK == 0 and time.monotonic() - last_sign > HEARTBEAT_SECONDS:
                     last_sign = time.monotonic()
-                    emit(StepReached(job, epoch, step, steps))
+                    # On a GPU these figures would make the host wait for the device.
+                    seen = step * job.batch_size if device.type == "cpu" else None
+                    emit(
+                        StepReached(
+                            job,
+                            epoch,
+                            step,
+                            steps,
+                            loss_sum.item() / seen if seen else None,
+                            correct.item() / seen if seen else None,
+                            step * job.batch_size / (time.monotonic() - epoch_started),
+                        )
+                    )
         marks.collect()
 
         validation_loss = validation_accuracy = None
@@ -178,8 +197,8 @@ def train(
             )
 
     # ---- Evaluate. Nothing has looked at a test image before this line.
+    test = data.test_split(dataset, device)
     with evaluation:
-        test = data.test_split(dataset, device)
         test_loss, test_accuracy = evaluate(parts, test)
     measures["eval_seconds"] = evaluation.seconds
     if device.type == "cuda":
@@ -188,15 +207,13 @@ def train(
         raise DivergedError(f"the test loss is {test_loss}")
     measures |= {"test_loss": test_loss, "test_accuracy": test_accuracy}
 
-    # ---- Profile, when nothing is left to measure that the profiler could slow down.
-    if trace_folder is not None:
+    def further_steps() -> Iterator[Callable[[], object]]:
         model.train()
-        # As many epochs as it takes: of large batches there may be too few in one.
-        epochs = (train_split.shuffled(job.batch_size, order, augment) for _ in itertools.count())
-        batches = itertools.chain.from_iterable(epochs)
-        further = (lambda batch=batch: training_step(parts, *batch) for batch in batches)
-        profiling.record(further, device, trace_folder, job.key)
-    return model
+        while True:
+            for batch in train_split.shuffled(job.batch_size, order, augment):
+                yield partial(training_step, parts, *batch)
+
+    return Trained(model, further_steps())
 
 
 def derive_seed(seed: int, purpose: str) -> int:

@@ -72,7 +72,7 @@ def warm_up(
         def look(part: Split = part) -> None:
             evaluate(parts, part)
 
-        call(1, look)
+        call(CALLS if compiled else 1, look)
     with torch.no_grad():
         for holder, name, tensor, value in saved:
             if not torch.equal(tensor, value):  # one that was expanded cannot be written to

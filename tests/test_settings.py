@@ -318,6 +318,8 @@ FAILED, DONE = Status.ERROR, Status.OK
         ({}, ("cpu",), [DONE, DONE], []),
         ({"threads": "2", "data_dir": "x", "jobs": "2", "timeout": "9"}, ("cpu",), [], []),
         ({"threads": "2"}, ("cpu", "cuda"), [], []),
+        # The host's share of a job on a GPU runs on threads too.
+        ({"threads": "2"}, ("cuda",), [], []),
         ({"retry_failed": True}, ("cpu",), [FAILED], []),
         ({"force": True, "profile": True}, ("cpu",), [], []),
         ({"jobs": "1"}, ("cpu",), [DONE], []),
@@ -325,13 +327,6 @@ FAILED, DONE = Status.ERROR, Status.OK
         ({"data_dir": "x", "datasets": "mnist,mnist5k"}, ("cpu",), [], []),
         ({"in_process": True}, ("cpu",), [], []),
         # And what is idle.
-        ({"threads": "2"}, GPU, [], ["--threads applies to no job: all run on cuda"]),
-        (
-            {"threads": "2"},
-            ("mps", "cuda:1"),
-            [],
-            ["--threads applies to no job: all run on cuda:1, mps"],
-        ),
         (
             {"data_dir": "x", "datasets": "mnist5k"},
             ("cpu",),

@@ -30,7 +30,7 @@ def command_of(tmp_path: Path, seconds: float = 3.0) -> list[str]:
 
 @contextmanager
 def started(
-    arguments: list[str], tmp_path: Path, env: dict[str, str]
+    arguments: list[str], tmp_path: Path, env: dict[str, str], **options: bool
 ) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "mnistbench", *arguments],
@@ -38,6 +38,7 @@ def started(
         env={**os.environ, **env},
         stderr=subprocess.PIPE,
         text=True,
+        **options,
     )
     try:
         yield process
@@ -152,6 +153,41 @@ def test_an_interrupt_ends_the_workers_and_keeps_the_rows(
     again = cli(*command_of(tmp_path), env=env)
     assert again.returncode == 0, again.stderr
     assert_each_job_once_and_ok(tmp_path, rows[:2])
+
+
+def test_a_signal_to_the_whole_group_is_an_interrupt_and_no_crash(
+    cli: Cli, tmp_path: Path, install_plugin: Install
+) -> None:
+    # As `timeout`, systemd and batch systems do it: the fork server is hit as well.
+    env = install_plugin("acme-bad", SOURCE)
+    with started(command_of(tmp_path), tmp_path, env, start_new_session=True) as process:
+        slow_pid(tmp_path)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=20) == 130
+    rows = rows_of(tmp_path / "results.csv")
+    assert [row["status"] for row in rows] == ["ok", "ok", "interrupted"]
+    again = cli(*command_of(tmp_path), env=env)
+    assert again.returncode == 0, again.stderr
+    assert_each_job_once_and_ok(tmp_path, rows[:2])
+
+
+def test_an_interrupted_repetition_does_not_displace_what_is_on_record(
+    cli: Cli, tmp_path: Path, install_plugin: Install
+) -> None:
+    env = install_plugin("acme-bad", SOURCE)
+    assert cli(*command_of(tmp_path), env=env).returncode == 0
+    rows = rows_of(tmp_path / "results.csv")
+    (tmp_path / "pid").unlink()
+    with started([*command_of(tmp_path), "--force"], tmp_path, env) as process:
+        slow_pid(tmp_path)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+    after = rows_of(tmp_path / "results.csv")
+    assert after[:5] == rows
+    assert [row["key"] for row in after[5:]] == [row["key"] for row in rows[:2]]
+    slow = next(row["key"] for row in rows if row["model"].startswith("slow"))
+    assert (tmp_path / "results" / slow / "history.csv").exists()
+    assert not list((tmp_path / "results").glob("*.part"))
 
 
 def test_what_a_job_leaves_running_is_ended_with_it(

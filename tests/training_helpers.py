@@ -12,7 +12,7 @@ from registry_helpers import component
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnistbench import training
+from mnistbench import profiling, training
 from mnistbench.components import Component, ImageDataset, Kind
 from mnistbench.events import Event
 from mnistbench.grid import Job
@@ -172,7 +172,7 @@ def train(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        outcome.model = training.train(
+        trained = training.train(
             job,
             registry,
             dataset or make_dataset(),
@@ -180,9 +180,11 @@ def train(
             outcome.measures,
             outcome.history,
             see,
-            trace_folder=trace_folder,
             **({} if clock is None else {"clock": clock}),
         )
+        outcome.model = trained.model
+        if trace_folder is not None:
+            profiling.record(trained.further_steps, CPU, trace_folder, job.key)
     finally:
         torch.set_num_threads(threads)
     return outcome

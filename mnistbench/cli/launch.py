@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.markup import escape
 from rich.panel import Panel
@@ -16,6 +15,7 @@ from rich.panel import Panel
 from mnistbench.cli.console import console
 from mnistbench.cli.live import display_for
 from mnistbench.errors import DataError
+from mnistbench.events import GridStarted
 from mnistbench.executors.local import LocalExecutor, start_server
 from mnistbench.grid import Job
 from mnistbench.records import RecordStore, Status
@@ -51,7 +51,7 @@ def launch(given: Settings, *, dry_run: bool) -> int:
     if not dry_run and not settings["in_process"]:
         start_server()  # it imports torch while this process does
 
-    from mnistbench.environment import places_of, resolve_devices
+    from mnistbench.environment import resolve_devices
     from mnistbench.executors.inprocess import InProcessExecutor
     from mnistbench.plugins import discover
     from mnistbench.runner import Options, jobs_to_run, run_grid
@@ -63,8 +63,7 @@ def launch(given: Settings, *, dry_run: bool) -> int:
             f"{escape(plugin.cause)}",
             soft_wrap=True,
         )
-    words = [word.strip() for word in settings["devices"].split(",") if word.strip()]
-    devices = resolve_devices(words or ["auto"])
+    devices = resolve_devices([word.strip() for word in settings["devices"].split(",") if word])
     datasets = [word for word in split_outside(settings["datasets"], ",") if word]
 
     def jobs_on(stand_in: str) -> list[Job]:
@@ -75,8 +74,6 @@ def launch(given: Settings, *, dry_run: bool) -> int:
     if dry_run:
         _print_grid(out, jobs, output)
         return EXIT_OK
-    if workers is None:
-        workers = max(len(places_of(device)) for device in devices)
     options = Options(
         data_dir=data_dir,
         workers=workers,
@@ -100,17 +97,19 @@ def launch(given: Settings, *, dry_run: bool) -> int:
         for note in idle_options(set(given), settings, jobs, todo, before):
             err.print(f"note: {escape(note)}", soft_wrap=True)
         with (
-            _signals(stop, raising=settings["in_process"]) as interrupted,
-            display_for(out, quiet=settings["quiet"]) as display,
+            _Signals(stop) as signals,
+            display_for(out, err, quiet=settings["quiet"]) as display,
         ):
             for event in run_grid(jobs, registry, store, executor, options, stop):
+                if isinstance(event, GridStarted):
+                    signals.raising = settings["in_process"]
                 display.show(event)
         statuses = store.statuses()
     if not settings["quiet"]:
         _print_table(out, jobs, output)
     if fallback:
         _warn_of_mnist5k(err, fallback)
-    if interrupted.is_set():
+    if signals.came:
         err.print("interrupted: the same command runs what is missing", soft_wrap=True)
         return EXIT_INTERRUPTED
     all_ok = all(statuses.get(job.key) == Status.OK for job in jobs)
@@ -154,28 +153,33 @@ def _print_grid(out: Console, jobs: Sequence[Job], output: Path) -> None:
     out.print(f"{count}, to be recorded in {output}", markup=False, soft_wrap=True)
 
 
-@contextlib.contextmanager
-def _signals(stop: threading.Event, *, raising: bool) -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into setting `stop`; yield an event that tells whether one came.
+class _Signals:
+    """Turns SIGINT and SIGTERM into setting `stop`, within its `with` block.
 
-    The second signal, or the first if `raising`, raises KeyboardInterrupt where the program is.
+    While `raising`, and at the second signal in any case, KeyboardInterrupt is raised where the
+    program is: before the first job there is nothing to bring to an end.
     """
-    came = threading.Event()
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        again = came.is_set()
-        came.set()
-        stop.set()
-        if again or raising:
-            raise KeyboardInterrupt
+    def __init__(self, stop: threading.Event) -> None:
+        self.came = False
+        self.raising = True
+        self._stop = stop
+        self._before: dict[int, Any] = {}
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, handle) for number in numbers]
-    try:
-        yield came
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again, self.came = self.came, True
+        self._stop.set()
+        if again or self.raising:
+            raise KeyboardInterrupt
 
 
 def _print_table(out: Console, jobs: Sequence[Job], output: Path) -> None:

@@ -27,7 +27,10 @@ from mnistbench.records import Record, Status
 
 
 class Display:
-    """Shows nothing: what `--quiet` asks for. The others build on it."""
+    """Shows only what went wrong: what `--quiet` asks for. The others build on it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def __enter__(self) -> Self:
         return self
@@ -42,13 +45,17 @@ class Display:
 
     def show(self, event: Event) -> None:
         """Show one event."""
+        if isinstance(event, Healed):
+            self._console.print(_healed(), soft_wrap=True)
+        elif isinstance(event, JobFinished) and event.record["status"] != Status.OK:
+            self._console.print(outcome(event.job, event.record), soft_wrap=True)
 
 
 class PlainDisplay(Display):
     """One line for each finished job, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._done = self._todo = 0
 
     def show(self, event: Event) -> None:
@@ -73,7 +80,7 @@ class LiveDisplay(Display):
     """A progress bar of the grid with the time left, and below it the jobs that run."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._running: dict[str, _Running] = {}
         self._finished = 0
         self._progress = Progress(
@@ -148,6 +155,15 @@ class _Running:
         done = event.step / event.steps
         self.share = (event.epoch - 1 + done) / self._job.epochs
         self._epoch = f"epoch {event.epoch}/{self._job.epochs} {done:4.0%}"
+        throughput = f"{event.images_per_second:,.0f} images/s"
+        if event.train_loss is None or event.train_accuracy is None:
+            self._figures = (*self._figures[:2], throughput)
+        else:
+            self._figures = (
+                f"loss {event.train_loss:.4f}",
+                f"train {event.train_accuracy:.2%}",
+                throughput,
+            )
 
     def end_epoch(self, event: EpochEnded) -> None:
         row = event.row
@@ -166,11 +182,11 @@ class _Running:
         return (f"[cyan]▶[/cyan] {title}", self._epoch, *self._figures)
 
 
-def display_for(console: Console, *, quiet: bool) -> Display:
+def display_for(out: Console, err: Console, *, quiet: bool) -> Display:
     """Return the display that suits where the output goes."""
     if quiet:
-        return Display()
-    return LiveDisplay(console) if sys.stdout.isatty() else PlainDisplay(console)
+        return Display(err)
+    return LiveDisplay(out) if sys.stdout.isatty() else PlainDisplay(out)
 
 
 def outcome(job: Job, record: Record) -> str:

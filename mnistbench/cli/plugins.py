@@ -76,7 +76,9 @@ def show(
             f"[bold]{escape(component.name)}[/bold] · {component.kind} · "
             f"{escape(component.distribution)} {escape(component.version)}"
         )
-        out.print(escape(_description(component)), soft_wrap=True)
+        out.print(
+            escape(component.description or "(its author wrote no description)"), soft_wrap=True
+        )
         for parameter in component.parameters.values():
             wanted = type_name(parameter.annotation)
             out.print(f"  {escape(_signature(parameter))}  [dim]{escape(wanted)}[/dim]")
@@ -111,12 +113,6 @@ def _signature(parameter: Parameter) -> str:
     default = parameter.default
     text = format_value(default) if is_value(default) else getattr(default, "__name__", default)
     return f"{parameter.name}={text}"
-
-
-def _description(component: Component) -> str:
-    import inspect
-
-    return inspect.cleandoc(component.factory.__doc__ or "(its author wrote no description)")
 
 
 def _example(component: Component) -> str:

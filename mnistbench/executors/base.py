@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -12,12 +13,17 @@ from mnistbench.events import Event
 from mnistbench.grid import Job
 from mnistbench.records import Record, Status
 
+# What a record says of how its job was kept apart from others.
+PROCESS, NO_ISOLATION = "process", "none"
+# Folders of torch.compile's that a killed job leaves in its own.
+CACHE_PREFIX = "compile-"
+
 
 @dataclass(frozen=True)
 class Task:
     """A job with what it takes to run it.
 
-    `data` is the prepared dataset, `folder` the empty folder for the job's files, `places` the
+    `data` is the prepared dataset, `folder` the folder for the job's files, `places` the
     physical devices of which it may use any one, `timeout` the seconds after which it is ended.
     """
 
@@ -29,11 +35,14 @@ class Task:
     timeout: float | None = None
     profile: bool = False
 
+    def clear_folder(self) -> None:
+        """Make the folder, empty, whatever an earlier attempt left there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
 
 class Executor(ABC):
     """Runs tasks and yields what happens, as it happens."""
-
-    isolation: str
 
     @abstractmethod
     def run(self, tasks: Iterable[Task], stop: threading.Event) -> Iterator[Event]:

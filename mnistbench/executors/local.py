@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mnistbench.events import Event, JobFinished, JobStarted
-from mnistbench.executors.base import Executor, Task, failed, identity_of
+from mnistbench.executors.base import PROCESS, Executor, Task, failed, identity_of
 from mnistbench.records import Record, Status
 
 Result = TypeVar("Result")
 
 LOG_FILE = "log.txt"
+STOPPED = (Status.INTERRUPTED, "stopped before it was done")
 POLL_SECONDS = 0.2  # how soon a stop is noticed
 # What jobs need, imported once by the fork server. The CLI is what a console script imports, and
 # that script is imported again in every process. Building an optimizer imports torch._dynamo.
@@ -54,7 +55,12 @@ def process_context() -> BaseContext:
 def start_server() -> None:
     """Start the fork server, so that it imports what jobs need while this process goes on."""
     if isinstance(process_context(), ForkServerContext):
-        forkserver.ensure_running()
+        # A Ctrl-C while the server imports torch is ours to handle, and not the server's.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def call_in_process(function: Callable[..., Result], *arguments: Any) -> Result:
@@ -64,11 +70,9 @@ def call_in_process(function: Callable[..., Result], *arguments: Any) -> Result:
 
 
 class LocalExecutor(Executor):
-    """Runs up to `workers` jobs at once, each on the least busy of its places."""
+    """Runs up to `workers` jobs at once, or one on each place where that is None."""
 
-    isolation = "process"
-
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int | None = 1) -> None:
         self.workers = workers
         self._running: list[_Worker] = []
 
@@ -76,28 +80,24 @@ class LocalExecutor(Executor):
         """Run the tasks, see `Executor`. Leaving the iterator early ends what runs."""
         context = process_context()
         waiting = iter(tasks)
-        more = True
+        task = next(waiting, None)
         try:
-            while more or self._running:
-                while more and len(self._running) < self.workers and not stop.is_set():
-                    task = next(waiting, None)
-                    if task is None:
-                        more = False
+            while (task is not None and not stop.is_set()) or self._running:
+                while task is not None and not stop.is_set():
+                    place = self._free_place(task.places)
+                    if place is None:
                         break
-                    worker = _Worker(task, self._least_busy(task.places), context)
+                    worker = _Worker(task, place, context)
                     self._running.append(worker)
                     self._count_neighbours()
-                    yield JobStarted(task.job, worker.place)
-                if stop.is_set():
-                    more = False
-                    for worker in self._running:
-                        worker.end(Status.INTERRUPTED, "interrupted by the user")
-                yield from self._progress()
+                    yield JobStarted(task.job, place)
+                    task = next(waiting, None)
+                yield from self._progress(stop)
         finally:
             for worker in self._running:
-                worker.end(Status.INTERRUPTED, "interrupted by the user")
+                worker.end(*STOPPED)
 
-    def _progress(self) -> Iterator[Event]:
+    def _progress(self, stop: threading.Event) -> Iterator[Event]:
         """Wait a moment for the workers; yield their events, and the records of those that end."""
         now = time.monotonic()
         deadlines = [worker.deadline - now for worker in self._running]
@@ -107,21 +107,30 @@ class LocalExecutor(Executor):
         )
         for worker in list(self._running):
             yield from worker.receive()
+            # Before asking whether it is over: whoever signals us may have ended it as well.
+            if stop.is_set():
+                worker.end(*STOPPED)
             if time.monotonic() > worker.deadline:
                 limit = worker.task.timeout
                 worker.end(Status.TIMEOUT, f"ended after the --timeout of {limit:g} seconds")
             if worker.is_over():
                 self._running.remove(worker)
-                yield JobFinished(worker.task.job, worker.record(self.isolation))
+                yield JobFinished(worker.task.job, worker.record())
 
-    def _least_busy(self, places: tuple[str, ...]) -> str:
+    def _free_place(self, places: tuple[str, ...]) -> str | None:
         load = Counter(worker.place for worker in self._running)
-        return min(places, key=lambda place: load[place])
+        place = min(places, key=lambda place: load[place])
+        if self.workers is None:
+            return None if load[place] else place
+        return place if len(self._running) < self.workers else None
 
     def _count_neighbours(self) -> None:
         load = Counter(worker.place for worker in self._running)
         for worker in self._running:
-            worker.jobs_on_device = max(worker.jobs_on_device, load[worker.place])
+            # Jobs on GPUs keep the CPU busy too.
+            on_cpu = worker.place == "cpu"
+            sharing = len(self._running) if on_cpu else load[worker.place]
+            worker.jobs_on_device = max(worker.jobs_on_device, sharing)
             worker.jobs_on_machine = max(worker.jobs_on_machine, len(self._running))
 
 
@@ -136,6 +145,7 @@ class _Worker:
         self._result: Record | None = None
         self._ended_as: tuple[Status, str] | None = None
         self._oom_kills = _oom_kills()
+        task.clear_folder()
         self._connection, theirs = context.Pipe(duplex=False)
         # Every kind of context has a Process; the type stubs know of it only in the subclasses.
         self._process: BaseProcess = context.Process(  # type: ignore[attr-defined]
@@ -159,7 +169,7 @@ class _Worker:
                 if isinstance(message, Event):
                     yield message
                 elif "status" in message:
-                    self._result = message
+                    self._result = message | {"wall_seconds": self._seconds()}
                 else:
                     self._known |= message
         except (EOFError, OSError):
@@ -177,19 +187,20 @@ class _Worker:
             return False
         return self._connection.closed or not self._connection.poll()
 
-    def record(self, isolation: str) -> Record:
+    def record(self) -> Record:
         """Return the record of the job, once it is over."""
-        wall = time.perf_counter() - self._started
+        seconds = self._seconds()
         self._process.join()
         self._connection.close()
         self._kill()  # what the job started and left behind
-        record = self._result or self._failure()
+        record = self._result or {**self._failure(), "isolation": PROCESS, "wall_seconds": seconds}
         return record | {
-            "wall_seconds": wall,
             "jobs_on_device": self.jobs_on_device,
             "jobs_on_machine": self.jobs_on_machine,
-            "isolation": isolation,
         }
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
 
     def _failure(self) -> Record:
         if self._ended_as is not None:
@@ -198,7 +209,10 @@ class _Worker:
         if code >= 0:
             reason = f"its process ended with exit code {code} before the job was done"
             return failed(self._known, Status.CRASHED, f"{reason}; see {LOG_FILE} in its folder")
-        name = signal.Signals(-code).name
+        if -code in (signal.SIGTERM, signal.SIGINT):
+            return failed(self._known, *STOPPED)
+        known = {number.value: number.name for number in signal.Signals}
+        name = known.get(-code, f"signal {-code}")
         if -code == signal.SIGKILL and _oom_kills() > self._oom_kills:
             return failed(self._known, Status.OOM, "killed by the system, which was out of memory")
         return failed(
@@ -216,7 +230,7 @@ class _Worker:
 def _child(pipe: connection.Connection, task: Task, place: str) -> None:
     """The life of a job's process."""
     # Imported here: the process that starts jobs must not need torch for it.
-    from mnistbench.executors.work import peak_rss_bytes, perform
+    from mnistbench.executors.work import perform
 
     if hasattr(os, "setsid"):
         os.setsid()
@@ -225,9 +239,7 @@ def _child(pipe: connection.Connection, task: Task, place: str) -> None:
     _log_to(task.folder / LOG_FILE)
     _be_first_out_of_memory()
     threading.Thread(target=_follow_parent, daemon=True).start()
-    record = perform(task, place, pipe.send)
-    record["peak_rss_bytes"] = peak_rss_bytes()
-    pipe.send(record)
+    perform(task, place, pipe.send, isolation=PROCESS)
     pipe.close()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -16,26 +16,30 @@ from typing import Any
 
 import torch
 
-from mnistbench import data, environment, training
+from mnistbench import data, environment, profiling, training
 from mnistbench.errors import MnistbenchError
 from mnistbench.events import Event
-from mnistbench.executors.base import Task, failed, identity_of
+from mnistbench.executors.base import CACHE_PREFIX, PROCESS, Task, failed, identity_of
 from mnistbench.plugins import Registry, discover
 from mnistbench.records import Record, Status
 
 TRACEBACK_FILE, HISTORY_FILE, TRACE_FOLDER = "error.txt", "history.csv", "trace"
 
 
-def perform(task: Task, place: str, emit: Callable[[Event | Record], None]) -> Record:
-    """Run the task on the device `place` and return its record, whatever happens.
+def perform(
+    task: Task, place: str, emit: Callable[[Event | Record], None], *, isolation: str
+) -> None:
+    """Run the task on the device `place` and emit its record, whatever happens.
 
     `emit` is given the events, and at the start and after every epoch the record so far, so that
-    something is left of a job whose process is ended. A traceback goes to `error.txt` and the
-    figures of each epoch to `history.csv` in the task's folder. Keyboard interrupts end the job
-    as interrupted.
+    something is left of a job whose process is ended. The whole record, which is the one with a
+    status, comes before the profiler runs: what that costs or breaks is not the job's. A
+    traceback goes to `error.txt` and the figures of each epoch to `history.csv` in the task's
+    folder. Keyboard interrupts end the job as interrupted.
     """
-    record = identity_of(task.job)
+    record = {**identity_of(task.job), "isolation": isolation}
     record["started_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+    further_steps: Iterator[Callable[[], object]] = iter(())
     history: training.History = []
     measures: Record = {}
 
@@ -53,24 +57,24 @@ def perform(task: Task, place: str, emit: Callable[[Event | Record], None]) -> R
         record |= environment.describe(device)
         emit(dict(record))
         with _no_compile_cache(task.folder):
-            training.train(
-                task.job,
-                registry,
-                data.load(task.data),
-                device,
-                measures,
-                history,
-                emit_both,
-                trace_folder=task.folder / TRACE_FOLDER if task.profile else None,
+            _, further_steps = training.train(
+                task.job, registry, data.load(task.data), device, measures, history, emit_both
             )
-        return {**record, **measures, "status": Status.OK.value}
+        record = {**record, **measures, "status": Status.OK.value}
     except KeyboardInterrupt:
-        return failed({**record, **measures}, Status.INTERRUPTED, "interrupted by the user")
+        record = failed({**record, **measures}, Status.INTERRUPTED, "interrupted by the user")
     except (Exception, SystemExit) as error:
         (task.folder / TRACEBACK_FILE).write_text(traceback.format_exc(), encoding="utf-8")
-        return failed({**record, **measures}, _status_of(error), _reason_of(error))
-    finally:
-        _write_history(history, task.folder / HISTORY_FILE)
+        record = failed({**record, **measures}, _status_of(error), _reason_of(error))
+    _write_history(history, task.folder / HISTORY_FILE)
+    if isolation == PROCESS:
+        record["peak_rss_bytes"] = peak_rss_bytes()
+    emit(record)
+    if task.profile and record["status"] == Status.OK:
+        try:
+            profiling.record(further_steps, device, task.folder / TRACE_FOLDER, task.job.key)
+        except Exception:
+            (task.folder / TRACEBACK_FILE).write_text(traceback.format_exc(), encoding="utf-8")
 
 
 def peak_rss_bytes() -> int | None:
@@ -100,7 +104,9 @@ def _no_compile_cache(folder: Path) -> Iterator[None]:
     """Give torch.compile an empty cache: what an earlier job compiled must not speed this one."""
     variables = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
     before = {name: os.environ.pop(name, None) for name in variables}
-    with tempfile.TemporaryDirectory(prefix="compile-", dir=folder) as cache:
+    with tempfile.TemporaryDirectory(
+        prefix=CACHE_PREFIX, dir=folder, ignore_cleanup_errors=True
+    ) as cache:
         os.environ |= {name: os.path.join(cache, name) for name in variables}  # noqa: PTH118
         try:
             yield
@@ -114,8 +120,11 @@ def _no_compile_cache(folder: Path) -> Iterator[None]:
 def _status_of(error: BaseException) -> Status:
     if isinstance(error, training.DivergedError):
         return Status.DIVERGED
-    is_cpu_oom = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_cpu_oom:
+    told = str(error).lower()
+    # The CPU, MPS and cuBLAS raise plain RuntimeErrors.
+    words = ("can't allocate memory", "out of memory", "alloc_failed")
+    by_words = isinstance(error, RuntimeError) and any(word in told for word in words)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or by_words:
         return Status.OOM
     return Status.ERROR
 
