@@ -306,7 +306,6 @@ def test_an_option_is_the_setting_with_hyphens(name: str, option: str) -> None:
     assert option_of(name) == option
 
 
-GPU = ("cuda",)
 FAILED, DONE = Status.ERROR, Status.OK
 
 
