@@ -60,7 +60,9 @@ def names(out: str) -> list[str]:
 def test_a_report_is_a_table_its_notes_and_its_failures(report: Report, results: Path) -> None:
     code, out, err = report("results.csv")
     assert (code, err) == (0, "")
-    assert out.startswith("dataset mnist · cpu · batch 64 · 1 epoch · 2 threads · torch 2.15.0")
+    assert out.startswith(
+        "dataset mnist · schedule onecycle · cpu · batch 64 · 1 epoch · 2 threads"
+    )
     assert "96.50 ± 0.71" in out
     assert "n=1: differences may be noise" in out
     assert out.splitlines()[-2:] == [
