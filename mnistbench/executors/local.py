@@ -64,8 +64,10 @@ def start_server() -> None:
 
 
 def call_in_process(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Return what `function` returns when it is called in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=process_context()) as pool:
+    """Return what `function` returns when it is called, in silence, in a process of its own."""
+    with ProcessPoolExecutor(
+        1, mp_context=process_context(), initializer=_log_to, initargs=(Path(os.devnull),)
+    ) as pool:
         return pool.submit(function, *arguments).result()
 
 
