@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +35,6 @@ class Options:
     workers: int | None = 1
     timeout: float | None = None
     profile: bool = False
-    retry_failed: bool = False
-    force: bool = False
     fail_fast: bool = False
 
 
@@ -58,7 +56,7 @@ def check_devices(jobs: Sequence[Job]) -> None:
 
 
 def jobs_to_run(
-    jobs: Sequence[Job], statuses: dict[str, Status], *, retry_failed: bool, force: bool
+    jobs: Sequence[Job], statuses: Mapping[str, Status], *, retry_failed: bool, force: bool
 ) -> list[Job]:
     """Return the jobs that have no record yet, or whose record does not count as done."""
     again = {Status.INTERRUPTED}
@@ -68,28 +66,30 @@ def jobs_to_run(
 
 
 def run_grid(
-    jobs: Sequence[Job],
+    todo: Sequence[Job],
+    before: Mapping[str, Status],
     registry: Registry,
     store: RecordStore,
     executor: Executor,
     options: Options,
     stop: threading.Event,
+    *,
+    total: int,
 ) -> Iterator[Event]:
-    """Run what is missing of `jobs` and append a record for each to the open `store`.
+    """Run `todo` and append a record for each job to the open `store`.
 
+    `before` are the statuses that the store holds, `total` counts the jobs that are done, too.
     Raises before anything is started where a dataset cannot be had or a device cannot do a job.
     Setting `stop` ends the jobs under way; their rows say that they were interrupted.
     """
     if store.healed is not None:
         yield Healed(store.healed)
-    before = store.statuses()
-    todo = jobs_to_run(jobs, before, retry_failed=options.retry_failed, force=options.force)
     check_devices(todo)
     finished = bad = 0
     try:
         prepared = prepare_datasets(todo, registry, options.data_dir, store.folder / DATA_FOLDER)
         tasks = [_task(job, prepared, store.folder, options) for job in todo]
-        yield GridStarted(len(jobs), len(todo))
+        yield GridStarted(total, len(todo))
         for event in executor.run(tasks, stop):
             if isinstance(event, JobFinished):
                 finished += 1

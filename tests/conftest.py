@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from mnist_helpers import read_plainly
 
 from mnistbench import mnist
 from mnistbench.errors import DataError
@@ -30,6 +32,16 @@ def mnist_dir() -> Path:
     except DataError as error:
         pytest.skip(f"MNIST cannot be had here: {error}")
     return location.directory
+
+
+@pytest.fixture(scope="session")
+def unpacked(mnist_dir: Path) -> dict[str, bytes]:
+    return {name: read_plainly(mnist_dir, name) for name in mnist.FILES}
+
+
+@pytest.fixture(scope="session")
+def packed(unpacked: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: gzip.compress(content, 1) for name, content in unpacked.items()}
 
 
 @pytest.fixture

@@ -14,21 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mnist_helpers import IMAGES, LABELS, MakeServer, Server, one_line, read_plainly, write
+from mnist_helpers import IMAGES, LABELS, MakeServer, Server, one_line, write
 
 from mnistbench import mnist
 from mnistbench.errors import DataError
 from mnistbench.sources import NpmPackage
-
-
-@pytest.fixture(scope="session")
-def unpacked(mnist_dir: Path) -> dict[str, bytes]:
-    return {name: read_plainly(mnist_dir, name) for name in mnist.FILES}
-
-
-@pytest.fixture(scope="session")
-def packed(unpacked: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: gzip.compress(content, 1) for name, content in unpacked.items()}
 
 
 @pytest.fixture(autouse=True)

@@ -79,8 +79,6 @@ def launch(given: Settings, *, dry_run: bool) -> int:
         workers=workers,
         timeout=timeout,
         profile=settings["profile"],
-        retry_failed=settings["retry_failed"],
-        force=settings["force"],
         fail_fast=settings["fail_fast"],
     )
     executor = InProcessExecutor() if settings["in_process"] else LocalExecutor(workers)
@@ -93,14 +91,18 @@ def launch(given: Settings, *, dry_run: bool) -> int:
             jobs = jobs_on("mnist5k")
             _warn_of_mnist5k(err, fallback)
         before = store.statuses()
-        todo = jobs_to_run(jobs, before, retry_failed=options.retry_failed, force=options.force)
+        todo = jobs_to_run(
+            jobs, before, retry_failed=settings["retry_failed"], force=settings["force"]
+        )
         for note in idle_options(set(given), settings, jobs, todo, before):
             err.print(f"note: {escape(note)}", soft_wrap=True)
         with (
             _Signals(stop) as signals,
             display_for(out, err, quiet=settings["quiet"]) as display,
         ):
-            for event in run_grid(jobs, registry, store, executor, options, stop):
+            for event in run_grid(
+                todo, before, registry, store, executor, options, stop, total=len(jobs)
+            ):
                 if isinstance(event, GridStarted):
                     signals.raising = settings["in_process"]
                 display.show(event)
