@@ -48,12 +48,28 @@ def _columns() -> tuple[Column, ...]:
             ("compile", text, "", "mode of torch.compile, or off"),
             ("batch_size", whole, "images", "images in a training step (the last may have fewer)"),
             ("epochs", whole, "", "epochs that were asked for"),
+            (
+                "normalisation",
+                text,
+                "",
+                "mean x standard deviation by which pixels in [0, 1] are normalised; dataset: "
+                "those of the dataset; none: not at all",
+            ),
             ("validation", text, "images", "size of the validation split that was asked for"),
+            ("patience", text, "epochs", "epochs without a better one that end training, or off"),
+            (
+                "keep",
+                text,
+                "",
+                "weights that are tested: of the last epoch, or of the best (highest validation "
+                "accuracy, of equals the lowest validation loss)",
+            ),
             ("threads_asked", text, "", "threads that were asked for, or auto"),
             *(
                 (f"{kind}_parameters", text, "JSON", f"every parameter of the {kind}, resolved")
                 for kind in kinds
             ),
+            ("recipe", text, "", "recipe that asked for the job"),
             ("status", text, "", f"one of {', '.join(Status)}"),
             ("reason", text, "", "why the job did not end ok, in a line"),
             ("parameters", whole, "", "trainable parameters of the model"),
@@ -66,11 +82,20 @@ def _columns() -> tuple[Column, ...]:
             ),
             ("test_accuracy", real, "0-1", "share of the test images classified rightly"),
             ("test_loss", real, "nats", "mean cross-entropy on the test images"),
-            ("validation_accuracy", real, "0-1", "after the last epoch, on the validation split"),
-            ("validation_loss", real, "nats", "after the last epoch, on the validation split"),
-            ("train_accuracy", real, "0-1", "running, over the training steps of the last epoch"),
-            ("train_loss", real, "nats", "running, over the training steps of the last epoch"),
+            ("validation_accuracy", real, "0-1", "after kept_epoch, on the validation split"),
+            ("validation_loss", real, "nats", "after kept_epoch, on the validation split"),
+            ("train_accuracy", real, "0-1", "running, over the training steps of kept_epoch"),
+            ("train_loss", real, "nats", "running, over the training steps of kept_epoch"),
+            (
+                "baseline_accuracy",
+                real,
+                "0-1",
+                "of the untrained model on the validation split, or where there is none on a "
+                "twelfth of the training images",
+            ),
+            ("baseline_loss", real, "nats", "mean cross-entropy, of the same"),
             ("epochs_done", whole, "", "epochs that were trained"),
+            ("kept_epoch", whole, "", "epoch whose weights were tested: the last or the best"),
             ("train_images", whole, "images", "training images of an epoch"),
             ("validation_images", whole, "images", "images of the validation split"),
             ("test_images", whole, "images", "images of the test set"),
@@ -98,7 +123,7 @@ def _columns() -> tuple[Column, ...]:
                 "mode; 0 where compile is off",
             ),
             ("warmup_seconds", real, "s", "warm-up steps before training, less compile_seconds"),
-            ("eval_seconds", real, "s", "all evaluations: validation split and test set"),
+            ("eval_seconds", real, "s", "all evaluations: baseline, validation split, test set"),
             ("setup_seconds", real, "s", "building the job: components, data to the device"),
             ("wall_seconds", real, "s", "whole job, from the start of its process to its result"),
             ("epochs_to_99", whole, "epochs", "first epoch with 99% validation accuracy"),

@@ -13,7 +13,8 @@ declare. The contract of each kind, with `N` images to a batch:
   It is called in training only and draws its randomness from torch's generators.
 - *schedule*: `factory(optimizer, steps_per_epoch, epochs, **parameters)` returns a
   `torch.optim.lr_scheduler.LRScheduler`, stepped after every training step; or None, which
-  leaves the learning rate alone.
+  leaves the learning rate alone. A `ReduceLROnPlateau` is stepped after every epoch, with the
+  loss on the validation split, or the training loss where there is none.
 - *dataset*: `factory(data_dir, **parameters)` returns an `ImageDataset`; `data_dir` is the
   folder that the user named, or None.
 """

@@ -7,7 +7,7 @@ go. The runner prepares a dataset once (`prepare`), the jobs map that file into 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mnistbench.components import ImageDataset
 from mnistbench.errors import DataError
+from mnistbench.grid import Normalisation
 
 # A validation split of one twelfth is 5,000 of MNIST's 60,000.
 VALIDATION_SHARE = 12
@@ -91,6 +92,14 @@ class Split:
                 if augment is not None:
                     batch = (augment(batch) - self.mean) / self.std
                 yield batch, labels[first : first + batch_size]
+
+
+def normalised(dataset: ImageDataset, normalisation: Normalisation) -> ImageDataset:
+    """Return the dataset with the mean and the standard deviation that a job asks for."""
+    if normalisation is None:
+        return dataset
+    mean, std = normalisation
+    return replace(dataset, mean=mean, std=std)
 
 
 def validation_size(asked: int | None, train_images: int) -> int:

@@ -34,6 +34,10 @@ class DeviceError(UsageError):
     """A device that is not there, or that cannot do what a job asks of it."""
 
 
+class CheckpointError(MnistbenchError):
+    """A checkpoint that is none, or whose model cannot be rebuilt here."""
+
+
 class RecordsError(MnistbenchError):
     """A results file that is not ours, cannot be written, or is in use."""
 

@@ -10,23 +10,39 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mnistbench.errors import UsageError
+from mnistbench.errors import SelectionError, UsageError
 from mnistbench.selection import Selection
+from mnistbench.values import format_value, parse_value
 
 AMP_MODES = ("off", "bf16", "fp16")
 COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
+KEEP_MODES = ("last", "best")
+OFF = "off"
+
+# Mean and standard deviation of pixels in [0, 1]; None is the dataset's own.
+Normalisation = tuple[float, float] | None
+UNCHANGED = (0.0, 1.0)
 
 MOST_SEEDS = 10_000
 
 # What these axes are where nothing else is asked for. One cycle, because under a constant rate
 # the last few steps move the accuracy by more than most components differ in it.
-USUAL = {"schedule": "onecycle", "augmentation": "none", "amp": "off", "compile": "off"}
+USUAL = {
+    "schedule": "onecycle",
+    "augmentation": "none",
+    "amp": "off",
+    "compile": "off",
+    "normalisation": "dataset",
+    "patience": OFF,
+    "keep": "last",
+}
 
 # The axes by which records are grouped, in the order in which tables show them.
 AXES = (
@@ -40,14 +56,22 @@ AXES = (
     "compile",
     "batch_size",
     "epochs",
+    "normalisation",
     "validation",
+    "patience",
+    "keep",
     "threads_asked",
 )
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run. `validation` and `threads` are None where mnistbench is to choose."""
+    """One training run. `validation` and `threads` are None where mnistbench is to choose.
+
+    `patience` is the number of epochs without a better one after which training stops, None for
+    never; `keep` says whether the weights of the last or of the best epoch are tested. The best
+    is the one with the highest validation accuracy, of equals that with the lowest loss.
+    """
 
     dataset: Selection
     model: Selection
@@ -59,7 +83,10 @@ class Job:
     compile: str
     batch_size: int
     epochs: int
+    normalisation: Normalisation
     validation: int | None
+    patience: int | None
+    keep: str
     threads: int | None
     seed: int
 
@@ -78,7 +105,10 @@ class Job:
             self.compile,
             self.batch_size,
             self.epochs,
+            _normalisation_label(self.normalisation),
             "auto" if self.validation is None else self.validation,
+            OFF if self.patience is None else self.patience,
+            self.keep,
             "auto" if self.threads is None else self.threads,
         )
         return dict(zip(AXES, values, strict=True))
@@ -113,7 +143,7 @@ class Job:
         ]
         words += [
             f"{axis}={self.axes[axis]}"
-            for axis in ("amp", "compile")
+            for axis in ("amp", "compile", "normalisation", "patience", "keep")
             if self.axes[axis] != USUAL[axis]
         ]
         return " · ".join([*words, self.dataset.label, self.device, f"seed {self.seed}"])
@@ -134,12 +164,15 @@ class Grid:
     batch_sizes: Sequence[int]
     epochs: Sequence[int]
     seeds: Sequence[int]
+    normalisations: Sequence[Normalisation] = (None,)
     validation: int | None = None
+    patience: int | None = None
+    keep: str = "last"
     threads: int | None = None
 
     def jobs(self) -> list[Job]:
         """Return the jobs, each once, one seed after another."""
-        cells = itertools.product(
+        cells: Iterable[tuple[Any, ...]] = itertools.product(
             self.datasets,
             self.models,
             self.optimizers,
@@ -150,9 +183,11 @@ class Grid:
             self.compile,
             self.batch_sizes,
             self.epochs,
+            self.normalisations,
         )
+        singles = (self.validation, self.patience, self.keep, self.threads)
         rows = itertools.product(self.seeds, list(cells))
-        jobs = [Job(*cell, self.validation, self.threads, seed) for seed, cell in rows]
+        jobs = [Job(*cell, *singles, seed) for seed, cell in rows]
         return list({job.key: job for job in jobs}.values())
 
 
@@ -180,6 +215,30 @@ def parse_counts(option: str, text: str, *, least: int = 1) -> list[int]:
     return counts or _nothing(option)
 
 
+def parse_normalisations(text: str) -> list[Normalisation]:
+    """Parse `--normalisation`: a comma list of `dataset`, `none` and `MEANxSTD`, as in 0.5x0.5."""
+    result: list[Normalisation] = []
+    for word in _unique(text):
+        if word == "dataset":
+            result.append(None)
+            continue
+        if word == "none":
+            result.append(UNCHANGED)
+            continue
+        try:
+            value: Any = parse_value(word, tuple[float, float], None)
+        except SelectionError:
+            value = (math.nan, 0.0)
+        mean, std = value
+        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+            raise UsageError(
+                f"--normalisation {word!r} is neither dataset, nor none, nor MEANxSTD of pixels in "
+                "[0, 1] with a STD above 0; for example --normalisation 0.5x0.5"
+            )
+        result.append((float(mean), float(std)))
+    return list(dict.fromkeys(result)) or _nothing("--normalisation")
+
+
 def parse_seeds(text: str) -> list[int]:
     """Parse `--seeds`: `3` is the three seeds 0, 1, 2; a comma list, such as `7,` is those."""
     if "," in text:
@@ -188,6 +247,12 @@ def parse_seeds(text: str) -> list[int]:
     if count > MOST_SEEDS:
         raise UsageError(f"--seeds {count} is that many seeds; the one seed is --seeds {count},")
     return list(range(count))
+
+
+def _normalisation_label(normalisation: Normalisation) -> str:
+    if normalisation is None:
+        return "dataset"
+    return "none" if normalisation == UNCHANGED else format_value(normalisation)
 
 
 def _unique(text: str) -> list[str]:

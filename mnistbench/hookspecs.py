@@ -2,12 +2,14 @@
 
 A plugin is a module named by an entry point of the group `mnistbench`. It implements any of the
 hooks below and calls `register(name, factory)` once for each component that it brings. What a
-factory takes and returns is told in `mnistbench.components`.
+factory takes and returns is told in `mnistbench.components`, what a recipe's file holds in
+`mnistbench.recipes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -15,6 +17,7 @@ import pluggy
 PROJECT = "mnistbench"
 
 Register = Callable[[str, Callable[..., Any]], None]
+RegisterRecipe = Callable[[str, Path], None]
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -43,3 +46,8 @@ def register_schedules(register: Register) -> None:
 @hookspec
 def register_datasets(register: Register) -> None:
     """Register datasets: `factory(data_dir, **parameters) -> mnistbench.ImageDataset`."""
+
+
+@hookspec
+def register_recipes(register: RegisterRecipe) -> None:
+    """Register recipes: `register(name, path)` with the path of a TOML file."""

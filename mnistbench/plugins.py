@@ -14,6 +14,7 @@ import importlib.metadata
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -21,7 +22,7 @@ import pluggy
 import mnistbench
 from mnistbench import hookspecs
 from mnistbench.components import Component, Kind
-from mnistbench.errors import PluginError, SelectionError, nearest
+from mnistbench.errors import PluginError, SelectionError, UsageError, nearest
 from mnistbench.selection import Selection, parse_selections, select
 
 ENTRY_POINT_GROUP = "mnistbench"
@@ -32,6 +33,7 @@ BUILTIN_MODULES = (
     "mnistbench.builtin.schedules",
     "mnistbench.builtin.augmentations",
     "mnistbench.builtin.datasets",
+    "mnistbench.builtin.recipes",
 )
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-/]*")
 
@@ -46,13 +48,27 @@ class BrokenPlugin:
     cause: str
 
 
+@dataclass(frozen=True)
+class RecipeFile:
+    """The TOML file of a recipe, its name, and who brought it."""
+
+    name: str
+    path: Path
+    distribution: str
+    version: str
+
+
 @dataclass
 class Registry:
-    """The components of all plugins by kind and name; a name may have several claimants."""
+    """The components of all plugins by kind and name, and their recipes by name.
+
+    A name may have several claimants.
+    """
 
     components: dict[Kind, dict[str, list[Component]]] = field(
         default_factory=lambda: {kind: {} for kind in Kind}
     )
+    recipes: dict[str, list[RecipeFile]] = field(default_factory=dict)
     broken: list[BrokenPlugin] = field(default_factory=list)
 
     def add(self, component: Component) -> None:
@@ -66,6 +82,37 @@ class Registry:
             self._check(component)
         for component in other:
             self.add(component)
+        for name, files in other.recipes.items():
+            self.recipes.setdefault(name, []).extend(files)
+
+    def add_recipe(self, file: RecipeFile) -> None:
+        """Add a recipe. Raises `PluginError` for a bad name, or a file that is not there."""
+        if not NAME_PATTERN.fullmatch(file.name) or file.name.endswith(".toml"):
+            raise PluginError(
+                f"{file.name!r} is no name for a recipe: use letters, digits, _ . - and /"
+            )
+        if not file.path.is_file():
+            raise PluginError(f"the file of recipe {file.name} is not there: {file.path}")
+        if any(
+            file.distribution == other.distribution for other in self.recipes.get(file.name, ())
+        ):
+            raise PluginError(f"recipe {file.name} is registered twice by {file.distribution}")
+        self.recipes.setdefault(file.name, []).append(file)
+
+    def get_recipe(self, name: str) -> RecipeFile:
+        """Return the recipe called `name` or `distribution:name`. Raises `UsageError`."""
+        distribution, _, bare = name.rpartition(":")
+        found = self.recipes.get(bare, [])
+        if distribution:
+            found = [file for file in found if file.distribution == distribution]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            choices = " or ".join(f"{file.distribution}:{name}" for file in found)
+            raise UsageError(f"recipe {name} is claimed by two plugins; write {choices}")
+        raise UsageError(
+            f"unknown recipe {name!r}; {nearest(bare, self.recipes)}; a file's name ends in .toml"
+        )
 
     def _check(self, component: Component) -> None:
         if not NAME_PATTERN.fullmatch(component.name) or component.name == "all":
@@ -202,6 +249,11 @@ def _collect(
             registry.add(Component(kind, name, factory, distribution, version))
 
         manager.subset_hook_caller(f"register_{kind.plural}", others)(register=register)
+
+    def register_recipe(name: str, path: Path) -> None:
+        registry.add_recipe(RecipeFile(name, Path(path), distribution, version))
+
+    manager.subset_hook_caller("register_recipes", others)(register=register_recipe)
 
 
 def _entry_points() -> Iterator[tuple[importlib.metadata.EntryPoint, str, str]]:

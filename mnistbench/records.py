@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "CHECKPOINT_FILE",
     "COLUMNS",
     "COLUMN_NAMES",
+    "HISTORY_FILE",
+    "TRACEBACK_FILE",
     "Column",
     "Record",
     "RecordStore",
@@ -37,6 +40,8 @@ __all__ = [
 Record = dict[str, Any]
 
 LOCK_FILE = ".lock"
+# What lies in the folder of a job, beside what its metrics leave.
+HISTORY_FILE, CHECKPOINT_FILE, TRACEBACK_FILE = "history.csv", "checkpoint.safetensors", "error.txt"
 
 
 def folder_of(path: Path) -> Path:

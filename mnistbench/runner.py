@@ -10,10 +10,11 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from mnistbench import contract, data
+from mnistbench import contract, data, metrics
 from mnistbench.environment import default_threads, find_fault, places_of
 from mnistbench.errors import DataError, DeviceError, MnistbenchError, RecordsError
 from mnistbench.events import Event, GridFinished, GridStarted, Healed, JobFinished
@@ -29,13 +30,18 @@ DATA_FOLDER = ".data"
 
 @dataclass(frozen=True)
 class Options:
-    """How a grid is run; none of it is part of a job's identity."""
+    """How a grid is run; none of it is part of a job's identity.
+
+    `recipes` says by its key which recipe asked for a job.
+    """
 
     data_dir: Path | None = None
     workers: int | None = 1
     timeout: float | None = None
     profile: bool = False
     fail_fast: bool = False
+    save: bool = False
+    recipes: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_devices(jobs: Sequence[Job]) -> None:
@@ -89,6 +95,8 @@ def run_grid(
     try:
         prepared = prepare_datasets(todo, registry, options.data_dir, store.folder / DATA_FOLDER)
         tasks = [_task(job, prepared, store.folder, options) for job in todo]
+        if todo:
+            metrics.import_library()
         yield GridStarted(total, len(todo))
         for event in executor.run(tasks, stop):
             if isinstance(event, JobFinished):
@@ -98,6 +106,8 @@ def run_grid(
                 is_new = before.get(event.job.key, Status.INTERRUPTED) is Status.INTERRUPTED
                 if is_new or event.record["status"] != Status.INTERRUPTED:
                     # The folder first: a row that is there may be relied upon.
+                    part = _part_folder(store.folder, event.job)
+                    metrics.derive(part, prepared[event.job.dataset].num_classes)
                     _publish(store.folder, event.job)
                     store.append(event.record)
                 else:
@@ -110,13 +120,20 @@ def run_grid(
     yield GridFinished(finished, bad, len(todo) - finished)
 
 
+class Prepared(NamedTuple):
+    """A dataset laid down as a file that jobs map into memory."""
+
+    path: Path
+    num_classes: int
+
+
 def prepare_datasets(
     jobs: Sequence[Job], registry: Registry, data_dir: Path | None, folder: Path
-) -> dict[Selection, Path]:
+) -> dict[Selection, Prepared]:
     """Load each dataset once and lay it down for the jobs to map. Raises `DataError`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    result: dict[Selection, Path] = {}
+    result: dict[Selection, Prepared] = {}
     for selection in dict.fromkeys(job.dataset for job in jobs):
         try:
             dataset = registry.create(selection)(data_dir)
@@ -131,23 +148,26 @@ def prepare_datasets(
         for job in jobs:
             if job.dataset == selection:
                 data.validation_size(job.validation, len(dataset.train_labels))
-        result[selection] = folder / f"{len(result)}.pt"
+        path = folder / f"{len(result)}.pt"
+        result[selection] = Prepared(path, int(dataset.num_classes))
         try:
-            data.prepare(dataset, result[selection])
+            data.prepare(dataset, path)
         except (OSError, RuntimeError) as error:  # torch says RuntimeError where a disk is full
-            raise RecordsError(f"cannot write {result[selection]}: {error}") from None
+            raise RecordsError(f"cannot write {path}: {error}") from None
     return result
 
 
-def _task(job: Job, prepared: dict[Selection, Path], folder: Path, options: Options) -> Task:
+def _task(job: Job, prepared: dict[Selection, Prepared], folder: Path, options: Options) -> Task:
     return Task(
         job=job,
-        data=prepared[job.dataset],
+        data=prepared[job.dataset].path,
         folder=_part_folder(folder, job),
         places=tuple(places_of(job.device)),
         threads=job.threads or max(1, default_threads() // (options.workers or 1)),
         timeout=options.timeout,
         profile=options.profile,
+        save=options.save,
+        recipe=options.recipes.get(job.key),
     )
 
 

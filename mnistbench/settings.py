@@ -16,11 +16,14 @@ from mnistbench.errors import SelectionError, UsageError, nearest
 from mnistbench.grid import (
     AMP_MODES,
     COMPILE_MODES,
+    KEEP_MODES,
+    OFF,
     USUAL,
     Grid,
     Job,
     parse_choices,
     parse_counts,
+    parse_normalisations,
     parse_seeds,
 )
 from mnistbench.plugins import Registry
@@ -28,6 +31,7 @@ from mnistbench.records import Status
 
 # Text settings; None is "mnistbench chooses".
 DEFAULTS: dict[str, str | None] = {
+    "recipe": None,
     "models": "fcn",
     "optimizers": "adam",
     "augmentations": USUAL["augmentation"],
@@ -39,16 +43,20 @@ DEFAULTS: dict[str, str | None] = {
     "batch_sizes": "64",
     "epochs": "1",
     "seeds": "1",
+    "normalisation": USUAL["normalisation"],
     "validation": None,
+    "patience": OFF,
+    "keep": USUAL["keep"],
     "threads": None,
     "data_dir": None,
     "output": "results.csv",
     "timeout": None,
     "jobs": None,
 }
-# The settings of which there is one for the whole grid.
-SINGLE = ("validation", "threads", "data_dir", "output", "timeout", "jobs")
-FLAGS = ("retry_failed", "force", "fail_fast", "in_process", "quiet", "profile")
+# The settings that are no part of a grid, and those of which there is one for the whole grid.
+OF_A_COMMAND = ("recipe", "data_dir", "output", "timeout", "jobs")
+SINGLE = ("validation", "patience", "keep", "threads", *OF_A_COMMAND[1:])
+FLAGS = ("retry_failed", "force", "fail_fast", "in_process", "quiet", "profile", "save")
 
 Settings = dict[str, Any]
 
@@ -60,12 +68,21 @@ def option_of(name: str) -> str:
 
 def read_config(path: Path) -> Settings:
     """Return the settings in the TOML file `path`. Raises `UsageError` for what is none."""
+    return check_settings(read_toml(path, f"--config {path}"), path)
+
+
+def read_toml(path: Path, title: str) -> dict[str, Any]:
+    """Return what the TOML file `path` holds; `title` names it in the `UsageError` if none."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read --config {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read {title}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is not TOML: {error}") from None
+        raise UsageError(f"{title} is not TOML: {error}") from None
+
+
+def check_settings(content: Mapping[str, Any], path: Path | str) -> Settings:
+    """Return the settings in `content` of the file `path`. Raises `UsageError` for what is none."""
     settings: Settings = {}
     for key, value in content.items():
         name = key.replace("-", "_")
@@ -87,9 +104,9 @@ def given_settings(typed: Mapping[str, Any], config: Path | None) -> Settings:
     return {**(read_config(config) if config else {}), **typed}
 
 
-def with_defaults(given: Settings) -> Settings:
-    """Return every setting: as given, else its default."""
-    return {**DEFAULTS, **dict.fromkeys(FLAGS, False), **given}
+def with_defaults(given: Settings, recipe: Settings | None = None) -> Settings:
+    """Return every setting: as given, else that of the recipe, else its default."""
+    return {**DEFAULTS, **dict.fromkeys(FLAGS, False), **(recipe or {}), **given}
 
 
 def build_grid(settings: Settings, registry: Registry, devices: Sequence[str]) -> Grid:
@@ -104,6 +121,17 @@ def build_grid(settings: Settings, registry: Registry, devices: Sequence[str]) -
         except SelectionError as error:
             raise SelectionError(f"--{kind.plural}: {error}") from None
 
+    validation = _count(settings, "validation", least=0)
+    patience = _count(settings, "patience", nothing=OFF)
+    keeps = parse_choices("--keep", settings["keep"], KEEP_MODES)
+    if len(keeps) != 1:
+        raise UsageError(f"--keep takes one of {', '.join(KEEP_MODES)}, not {settings['keep']!r}")
+    if validation == 0 and (patience is not None or keeps == ["best"]):
+        option = "--keep best" if patience is None else "--patience"
+        raise UsageError(
+            f"{option} looks at a validation split, which --validation 0 leaves out: drop it, or "
+            "add --validation auto"
+        )
     return Grid(
         datasets=select(Kind.DATASET),
         models=select(Kind.MODEL),
@@ -116,7 +144,10 @@ def build_grid(settings: Settings, registry: Registry, devices: Sequence[str]) -
         batch_sizes=parse_counts("--batch-sizes", settings["batch_sizes"]),
         epochs=parse_counts("--epochs", settings["epochs"]),
         seeds=parse_seeds(settings["seeds"]),
-        validation=_count(settings, "validation", least=0),
+        normalisations=parse_normalisations(settings["normalisation"]),
+        validation=validation,
+        patience=patience,
+        keep=keeps[0],
         threads=_count(settings, "threads"),
     )
 
@@ -167,14 +198,17 @@ def idle_options(
         told.append("--retry-failed applies to no job: none of them has failed")
     if settings["retry_failed"] and settings["force"]:
         told.append("--retry-failed adds nothing to --force, which runs every job again")
-    if not todo and settings["profile"]:
-        told.append("--profile applies to no job: all are done (--force runs them again)")
+    told += [
+        f"{option_of(name)} applies to no job: all are done (--force runs them again)"
+        for name in ("profile", "save")
+        if settings[name] and not todo
+    ]
     return told
 
 
-def _count(settings: Settings, name: str, *, least: int = 1) -> int | None:
+def _count(settings: Settings, name: str, *, least: int = 1, nothing: str = "auto") -> int | None:
     text = settings[name]
-    if text is None or text == "auto":
+    if text is None or text == nothing:
         return None
     counts = parse_counts(option_of(name), text, least=least)
     if len(counts) != 1:
@@ -182,7 +216,7 @@ def _count(settings: Settings, name: str, *, least: int = 1) -> int | None:
     return counts[0]
 
 
-def _as_text(path: Path, key: str, value: Any) -> str:
+def _as_text(path: Path | str, key: str, value: Any) -> str:
     if isinstance(value, list):
         # One seed in a list is that seed, and not that many seeds.
         return ",".join(_as_text(path, key, item) for item in value) + ","

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,18 @@ class Parts:
     autocast: Callable[[], contextlib.AbstractContextManager[Any]]
 
 
+class Evaluation(NamedTuple):
+    """What came of one pass over a split.
+
+    `loss` is the mean cross-entropy in nats, `accuracy` 0-1, `logits` float32 `[N, num_classes]`
+    on the device.
+    """
+
+    loss: float
+    accuracy: float
+    logits: Tensor
+
+
 def training_step(parts: Parts, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Do one step of the optimizer; return the mean loss and the logits, detached."""
     parts.optimizer.zero_grad(set_to_none=True)
@@ -42,15 +54,19 @@ def training_step(parts: Parts, images: Tensor, labels: Tensor) -> tuple[Tensor,
     return loss.detach(), logits.detach()
 
 
-def evaluate(parts: Parts, split: Split) -> tuple[float, float]:
-    """Return the mean cross-entropy (nats) and the accuracy (0-1) on every image of `split`."""
+def evaluate(parts: Parts, split: Split) -> Evaluation:
+    """Return what the model makes of every image of `split`."""
     loss_sum = torch.zeros((), device=split.labels.device)
     correct = torch.zeros((), device=split.labels.device, dtype=torch.int64)
+    outputs = []
     parts.model.eval()
     with torch.inference_mode():
         for images, labels in split.in_order():
             with parts.autocast():
                 logits = parts.forward(images)
-            loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
+            # A copy: a CUDA graph writes its next output over this one.
+            outputs.append(logits.float().clone())
+            loss_sum += F.cross_entropy(outputs[-1], labels, reduction="sum")
             correct += (logits.argmax(1) == labels).sum()
-    return loss_sum.item() / len(split), correct.item() / len(split)
+        logits = torch.cat(outputs)
+    return Evaluation(loss_sum.item() / len(split), correct.item() / len(split), logits)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnistbench import contract, data
@@ -40,15 +40,34 @@ TARGET_ACCURACY = 0.99
 History = list[dict[str, Any]]
 
 
+# What is known of the loss and the accuracy of an epoch.
+EPOCH_FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+
+
 class DivergedError(Exception):
     """The loss is no longer a finite number."""
 
 
 class Trained(NamedTuple):
-    """What is left of a job: the model, and further steps on it for a profiler, without end."""
+    """What is left of a job.
+
+    `dataset` is normalised as the job asked; `probabilities` are those of its test images, float32
+    `[N, num_classes]` on the CPU. `further_steps` are steps on the model for a profiler, without
+    end.
+    """
 
     model: nn.Module
+    dataset: ImageDataset
+    probabilities: torch.Tensor
     further_steps: Iterator[Callable[[], object]]
+
+
+class _Best(NamedTuple):
+    """The best epoch so far, and the model's tensors after it if they may be wanted again."""
+
+    epoch: int
+    score: tuple[float, float]
+    state: dict[str, torch.Tensor]
 
 
 def train(
@@ -75,9 +94,13 @@ def train(
 
     # ---- Build. The weights depend on the seed alone, not on what was drawn before.
     with setup:
+        dataset = data.normalised(dataset, job.normalisation)
         train_split, validation_split = data.split(dataset, job.validation, device)
-        evaluated = [len(dataset.test_labels)]
-        evaluated += [len(validation_split)] if validation_split else []
+        # What the untrained model is looked at with: it has seen no image yet.
+        baseline_split = validation_split or train_split.head(
+            max(1, data.validation_size(None, len(train_split)))
+        )
+        evaluated = [len(dataset.test_labels), len(baseline_split)]
         seed_everything(derive_seed(job.seed, "weights"))
         model: nn.Module = registry.create(job.model)(dataset.num_classes)
         contract.require_type(job.model, model, nn.Module)
@@ -94,6 +117,8 @@ def train(
         schedule = registry.create(job.schedule)(parts.optimizer, steps, job.epochs)
         if schedule is not None:
             contract.require_type(job.schedule, schedule, LRScheduler)
+        # Every other schedule counts steps; this one looks at the loss of an epoch.
+        plateau = schedule if isinstance(schedule, ReduceLROnPlateau) else None
         measures |= {
             "train_images": len(train_split),
             "validation_images": len(validation_split) if validation_split else 0,
@@ -128,10 +153,22 @@ def train(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
+    # ---- The baseline, epoch 0.
+    with evaluation:
+        baseline = evaluate(parts, baseline_split)
+    measures |= {"baseline_loss": baseline.loss, "baseline_accuracy": baseline.accuracy}
+    known = {"loss": baseline.loss, "accuracy": baseline.accuracy}
+    part = "validation" if validation_split else "train"
+    history.append(
+        {"epoch": 0, **dict.fromkeys(EPOCH_FIGURES), "train_seconds": 0.0, "learning_rate": None}
+        | {f"{part}_{name}": value for name, value in known.items()}
+    )
+
     # ---- Train. The order of the data depends on the seed alone: not on what a model draws.
     seed_everything(derive_seed(job.seed, "training"))
     order = torch.Generator().manual_seed(derive_seed(job.seed, "order"))
     last_sign = time.monotonic()
+    best: _Best | None = None
     for epoch in range(1, job.epochs + 1):
         loss_sum = torch.zeros((), device=device)
         correct = torch.zeros((), device=device, dtype=torch.int64)
@@ -144,7 +181,7 @@ def train(
                 if step == steps:
                     rate = float(parts.optimizer.param_groups[0]["lr"])
                 loss, logits = training_step(parts, images, labels)
-                if schedule is not None:
+                if schedule is not None and plateau is None:
                     schedule.step()
                 loss_sum += loss * len(labels)
                 correct += (logits.argmax(1) == labels).sum()
@@ -169,20 +206,19 @@ def train(
         validation_loss = validation_accuracy = None
         if validation_split is not None:
             with evaluation:
-                validation_loss, validation_accuracy = evaluate(parts, validation_split)
+                validation_loss, validation_accuracy, _ = evaluate(parts, validation_split)
         train_loss = loss_sum.item() / len(train_split)
-        figures: Record = {
-            "train_loss": train_loss,
-            "train_accuracy": correct.item() / len(train_split),
-            "validation_loss": validation_loss,
-            "validation_accuracy": validation_accuracy,
-            "train_seconds": training.seconds,
-        }
-        history.append({"epoch": epoch, **figures, "learning_rate": rate})
+        train_accuracy = correct.item() / len(train_split)
+        values = (train_loss, train_accuracy, validation_loss, validation_accuracy)
+        figures: Record = dict(zip(EPOCH_FIGURES, values, strict=True))
+        times = {"train_seconds": training.seconds, "learning_rate": rate}
+        history.append({"epoch": epoch, **figures, **times})
         measures |= figures
         measures |= step_times(marks.milliseconds)
         measures |= {
             "epochs_done": epoch,
+            "kept_epoch": epoch,
+            "train_seconds": training.seconds,
             "images_per_second": len(train_split) * epoch / training.seconds,
             "eval_seconds": evaluation.seconds,
         }
@@ -191,15 +227,30 @@ def train(
             measures["seconds_to_99"] = training.seconds
             measures["seconds_to_99_with_compile"] = training.seconds + compiling
         emit(EpochEnded(job, history[-1], measures["images_per_second"]))
-        if not math.isfinite(figures["train_loss"]):
-            raise DivergedError(
-                f"the training loss became {figures['train_loss']} in epoch {epoch}"
-            )
+        if not math.isfinite(train_loss):
+            raise DivergedError(f"the training loss became {train_loss} in epoch {epoch}")
+        if plateau is not None:
+            plateau.step(train_loss if validation_loss is None else validation_loss)
+        if validation_loss is not None and validation_accuracy is not None:
+            score = (validation_accuracy, -validation_loss)
+            if best is None or score > best.score:
+                best = _Best(epoch, score, {})
+                if job.keep == "best":
+                    best.state.update((name, t.detach().clone()) for name, t in _tensors_of(model))
+            if job.patience is not None and epoch - best.epoch >= job.patience:
+                break
+
+    if job.keep == "best" and best is not None:
+        with torch.no_grad():
+            for name, tensor in _tensors_of(model):
+                tensor.copy_(best.state[name])
+        measures |= {name: history[best.epoch][name] for name in EPOCH_FIGURES}
+        measures["kept_epoch"] = best.epoch
 
     # ---- Evaluate. Nothing has looked at a test image before this line.
     test = data.test_split(dataset, device)
     with evaluation:
-        test_loss, test_accuracy = evaluate(parts, test)
+        test_loss, test_accuracy, logits = evaluate(parts, test)
     measures["eval_seconds"] = evaluation.seconds
     if device.type == "cuda":
         measures["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)
@@ -213,7 +264,7 @@ def train(
             for batch in train_split.shuffled(job.batch_size, order, augment):
                 yield partial(training_step, parts, *batch)
 
-    return Trained(model, further_steps())
+    return Trained(model, dataset, logits.softmax(1).cpu(), further_steps())
 
 
 def derive_seed(seed: int, purpose: str) -> int:
@@ -233,6 +284,12 @@ def memory_format_of(model: nn.Module) -> torch.memory_format:
     """Return the layout for a model: convolutions are fastest with the channels last."""
     convolves = any(parameter.dim() == 4 for parameter in model.parameters())
     return torch.channels_last if convolves else torch.contiguous_format
+
+
+def _tensors_of(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every parameter and buffer of the model with its name."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
 def count_flops(model: nn.Module, split: data.Split) -> int | None:

@@ -41,7 +41,10 @@ JOB = Job(
     compile="off",
     batch_size=64,
     epochs=1,
+    normalisation=None,
     validation=None,
+    patience=None,
+    keep="last",
     threads=None,
     seed=0,
 )

@@ -156,7 +156,10 @@ def train(
         "compile": "off",
         "batch_size": 20,
         "epochs": 2,
+        "normalisation": None,
         "validation": 20,
+        "patience": None,
+        "keep": "last",
         "threads": 1,
         "seed": 0,
     }

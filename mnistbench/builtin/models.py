@@ -51,6 +51,53 @@ class FullyConnected(nn.Sequential):
         super().__init__(*layers)
 
 
+class LogProbabilities(FullyConnected):
+    """Fully connected classifier, 784-128-64-10, that returns log-probabilities.
+
+    As `fcn`, with log-softmax at its end: its loss is the negative log-likelihood.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        hidden: tuple[int, ...] = (128, 64),
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        batchnorm: bool = False,
+    ) -> None:
+        super().__init__(
+            num_classes,
+            hidden=hidden,
+            activation=activation,
+            dropout=dropout,
+            batchnorm=batchnorm,
+        )
+        self.append(nn.LogSoftmax(dim=1))
+
+
+class Tiny(FullyConnected):
+    """Fully connected classifier of two narrow hidden layers, 784-25-25-10."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        hidden: tuple[int, ...] = (25, 25),
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__(num_classes, hidden=hidden, activation=activation)
+
+
+class MNISTNet(FullyConnected):
+    """Fully connected classifier of two hidden layers with ReLU, 784-128-64-10."""
+
+    def __init__(
+        self, num_classes: int, *, hidden: tuple[int, ...] = (128, 64), dropout: float = 0.0
+    ) -> None:
+        super().__init__(num_classes, hidden=hidden, dropout=dropout)
+
+
 class Convolutional(nn.Sequential):
     """Convolutional classifier, two 3x3 convolutions (32, 64) with pooling, 3136-128-10.
 
@@ -80,6 +127,24 @@ class Convolutional(nn.Sequential):
             *([nn.Dropout(dropout)] if dropout else []),
             nn.Linear(hidden, num_classes),
         )
+
+
+class Simple(Convolutional):
+    """Convolutional classifier of two blocks (32, 64) and wide dense layers with dropout.
+
+    A block is a 3x3 convolution, 2x2 pooling and ReLU; the dense layers are 3136-384-10, 1.2
+    million parameters in all.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        channels: tuple[int, int] = (32, 64),
+        hidden: int = 384,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__(num_classes, channels=channels, hidden=hidden, dropout=dropout)
 
 
 class Improved(nn.Module):
@@ -128,5 +193,9 @@ class Improved(nn.Module):
 def register_models(register: Register) -> None:
     """Register the shipped models."""
     register("fcn", FullyConnected)
+    register("mlp", LogProbabilities)
+    register("tiny", Tiny)
+    register("mnistnet", MNISTNet)
     register("cnn", Convolutional)
+    register("simple", Simple)
     register("improved", Improved)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
 
 from mnistbench.hookspecs import Register, hookimpl
 
@@ -57,6 +63,31 @@ def cosine(
     return CosineAnnealingLR(optimizer, steps_per_epoch * epochs, eta_min=final)
 
 
+def plateau(
+    optimizer: Optimizer,
+    steps_per_epoch: int,
+    epochs: int,
+    *,
+    factor: float = 0.1,
+    patience: int = 10,
+    threshold: float = 1e-4,
+    cooldown: int = 0,
+    min_lr: float = 0.0,
+) -> LRScheduler:
+    """The learning rate times `factor` where the loss has not fallen for `patience` epochs.
+
+    The loss is that on the validation split, or the training loss where there is no split.
+    """
+    return ReduceLROnPlateau(
+        optimizer,
+        factor=factor,
+        patience=patience,
+        threshold=threshold,
+        cooldown=cooldown,
+        min_lr=min_lr,
+    )
+
+
 @hookimpl
 def register_schedules(register: Register) -> None:
     """Register the shipped schedules."""
@@ -64,3 +95,4 @@ def register_schedules(register: Register) -> None:
     register("onecycle", onecycle)
     register("step", step)
     register("cosine", cosine)
+    register("plateau", plateau)

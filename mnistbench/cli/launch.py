@@ -54,6 +54,7 @@ def launch(given: Settings, *, dry_run: bool) -> int:
     from mnistbench.environment import resolve_devices
     from mnistbench.executors.inprocess import InProcessExecutor
     from mnistbench.plugins import discover
+    from mnistbench.recipes import find_recipes
     from mnistbench.runner import Options, jobs_to_run, run_grid
 
     registry = discover()
@@ -63,12 +64,23 @@ def launch(given: Settings, *, dry_run: bool) -> int:
             f"{escape(plugin.cause)}",
             soft_wrap=True,
         )
-    devices = resolve_devices([word.strip() for word in settings["devices"].split(",") if word])
-    datasets = [word for word in split_outside(settings["datasets"], ",") if word]
+    # Several recipes are several grids, and nothing else is.
+    wanted = find_recipes(settings["recipe"], registry) if settings["recipe"] else []
+    grids = {recipe.name: with_defaults(given, recipe.settings) for recipe in wanted} or {
+        "": settings
+    }
+    may_fall_back = any("auto" in _words(grid["datasets"]) for grid in grids.values())
+    asked_by: dict[str, str] = {}
 
     def jobs_on(stand_in: str) -> list[Job]:
-        names = ",".join(stand_in if word == "auto" else word for word in datasets)
-        return build_grid({**settings, "datasets": names}, registry, devices).jobs()
+        jobs: dict[str, Job] = {}
+        for recipe, grid in grids.items():
+            devices = resolve_devices([word.strip() for word in grid["devices"].split(",") if word])
+            words = [stand_in if word == "auto" else word for word in _words(grid["datasets"])]
+            for job in build_grid({**grid, "datasets": ",".join(words)}, registry, devices).jobs():
+                jobs.setdefault(job.key, job)
+                asked_by.setdefault(job.key, recipe)
+        return list(jobs.values())
 
     jobs = jobs_on("mnist")
     if dry_run:
@@ -80,13 +92,15 @@ def launch(given: Settings, *, dry_run: bool) -> int:
         timeout=timeout,
         profile=settings["profile"],
         fail_fast=settings["fail_fast"],
+        save=settings["save"],
+        recipes=asked_by,
     )
     executor = InProcessExecutor() if settings["in_process"] else LocalExecutor(workers)
     stop = threading.Event()
     fallback = None
     with RecordStore(output) as store:
         if any(job.dataset.name == "mnist" for job in jobs):
-            fallback = _ensure_mnist(data_dir, out, may_fall_back="auto" in datasets)
+            fallback = _ensure_mnist(data_dir, out, may_fall_back=may_fall_back)
         if fallback:
             jobs = jobs_on("mnist5k")
             _warn_of_mnist5k(err, fallback)
@@ -107,8 +121,13 @@ def launch(given: Settings, *, dry_run: bool) -> int:
                     signals.raising = settings["in_process"]
                 display.show(event)
         statuses = store.statuses()
+    if settings["save"]:
+        _warn_of_unsaved(err, [job.key for job in todo if statuses.get(job.key) == "ok"], output)
     if not settings["quiet"]:
         _print_table(out, jobs, output)
+        if wanted:
+            told = f"measured beside claimed: mnistbench report {output} --claims"
+            out.print(told, markup=False, soft_wrap=True)
     if fallback:
         _warn_of_mnist5k(err, fallback)
     if signals.came:
@@ -137,6 +156,20 @@ def _ensure_mnist(data_dir: Path | None, out: Console, *, may_fall_back: bool) -
             raise
         return str(error)
     return None
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in split_outside(text, ",") if word]
+
+
+def _warn_of_unsaved(err: Console, keys: Sequence[str], output: Path) -> None:
+    from mnistbench.records import CHECKPOINT_FILE, TRACEBACK_FILE, folder_of
+
+    for key in keys:
+        folder = folder_of(output) / key
+        if not (folder / CHECKPOINT_FILE).exists():
+            told = f"[yellow]warning:[/] {escape(key)} left no checkpoint: {TRACEBACK_FILE} in "
+            err.print(f"{told}{escape(str(folder))} says why", soft_wrap=True)
 
 
 def _warn_of_mnist5k(err: Console, cause: str) -> None:

@@ -19,6 +19,14 @@ def _flag(panel: str, help_text: str, *names: str) -> Any:
 
 
 def run(
+    recipe: Annotated[
+        str | None,
+        _text(
+            _GRID,
+            "LIST",
+            "Recipes by name, or ./mine.toml; options given beside it win. See mnistbench recipes.",
+        ),
+    ] = None,
     models: Annotated[
         str | None, _text(_GRID, "SELECTION", "Models, such as fcn,cnn\\[dropout=0.2]. \\[fcn]")
     ] = None,
@@ -53,12 +61,24 @@ def run(
     ] = None,
     batch_sizes: Annotated[str | None, _text(_GRID, "LIST", "Images a step. \\[64]")] = None,
     epochs: Annotated[str | None, _text(_GRID, "LIST", "Epochs. \\[1]")] = None,
+    normalisation: Annotated[
+        str | None,
+        _text(_GRID, "LIST", "Of pixels in \\[0, 1]: dataset, none, or MEANxSTD. \\[dataset]"),
+    ] = None,
     seeds: Annotated[
         str | None, _text(_GRID, "N or LIST", "N seeds (0 to N-1), or those listed: 7, \\[1]")
     ] = None,
     validation: Annotated[
         str | None,
         _text(_GRID, "N", "Training images held out. \\[a twelfth: 5,000 of MNIST's 60,000]"),
+    ] = None,
+    patience: Annotated[
+        str | None,
+        _text(_GRID, "N", "Stop after N epochs without a better one in validation. \\[off]"),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        _text(_GRID, "WHICH", "Test the weights of the last or the best epoch. \\[last]"),
     ] = None,
     threads: Annotated[
         str | None, _text(_HOW, "N", "CPU threads of a job. \\[cores shared between --jobs]")
@@ -87,6 +107,9 @@ def run(
     ] = False,
     in_process: Annotated[
         bool, _flag(_HOW, "Run jobs in this process, for a debugger.", "--in-process")
+    ] = False,
+    save: Annotated[
+        bool, _flag(_HOW, "Leave a checkpoint in each job's folder, for predict.", "--save")
     ] = False,
     profile: Annotated[
         bool, _flag(_HOW, "Leave a torch.profiler trace in each job's folder.", "--profile")

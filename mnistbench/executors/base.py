@@ -24,7 +24,8 @@ class Task:
     """A job with what it takes to run it.
 
     `data` is the prepared dataset, `folder` the folder for the job's files, `places` the
-    physical devices of which it may use any one, `timeout` the seconds after which it is ended.
+    physical devices of which it may use any one, `timeout` the seconds after which it is ended,
+    `save` whether its checkpoint is wanted, `recipe` the one that asked for it.
     """
 
     job: Job
@@ -34,6 +35,8 @@ class Task:
     threads: int
     timeout: float | None = None
     profile: bool = False
+    save: bool = False
+    recipe: str | None = None
 
     def clear_folder(self) -> None:
         """Make the folder, empty, whatever an earlier attempt left there."""
@@ -53,13 +56,15 @@ class Executor(ABC):
         """
 
 
-def identity_of(job: Job) -> Record:
-    """Return the columns of a record that say which job it is of."""
+def identity_of(task: Task) -> Record:
+    """Return the columns of a record that say which job it is of, and who asked for it."""
+    job = task.job
     return {
         "key": job.key,
         "configuration": job.configuration,
         "seed": job.seed,
         **job.axes,
+        "recipe": task.recipe,
     }
 
 

@@ -63,6 +63,18 @@ def start_server() -> None:
             signal.signal(signal.SIGINT, before)
 
 
+def _await_server(context: BaseContext) -> None:
+    """Wait until the fork server has imported all it needs: no job's clock runs meanwhile."""
+    if isinstance(context, ForkServerContext):
+        first = context.Process(target=_nothing)
+        first.start()
+        first.join()
+
+
+def _nothing() -> None:
+    """What the first process of a fork server does."""
+
+
 def call_in_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """Return what `function` returns when it is called, in silence, in a process of its own."""
     with ProcessPoolExecutor(
@@ -81,6 +93,7 @@ class LocalExecutor(Executor):
     def run(self, tasks: Iterable[Task], stop: threading.Event) -> Iterator[Event]:
         """Run the tasks, see `Executor`. Leaving the iterator early ends what runs."""
         context = process_context()
+        _await_server(context)
         waiting = iter(tasks)
         task = next(waiting, None)
         try:
@@ -143,7 +156,7 @@ class _Worker:
         self.task = task
         self.place = place
         self.jobs_on_device = self.jobs_on_machine = 1
-        self._known: Record = identity_of(task.job)
+        self._known: Record = identity_of(task)
         self._result: Record | None = None
         self._ended_as: tuple[Status, str] | None = None
         self._oom_kills = _oom_kills()

@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-from mnistbench import data, environment, profiling, training
+from mnistbench import checkpoint, data, environment, metrics, profiling, training
 from mnistbench.errors import MnistbenchError
 from mnistbench.events import Event
 from mnistbench.executors.base import CACHE_PREFIX, PROCESS, Task, failed, identity_of
 from mnistbench.plugins import Registry, discover
-from mnistbench.records import Record, Status
+from mnistbench.records import CHECKPOINT_FILE, HISTORY_FILE, TRACEBACK_FILE, Record, Status
 
-TRACEBACK_FILE, HISTORY_FILE, TRACE_FOLDER = "error.txt", "history.csv", "trace"
+TRACE_FOLDER = "trace"
 
 
 def perform(
@@ -33,13 +33,13 @@ def perform(
 
     `emit` is given the events, and at the start and after every epoch the record so far, so that
     something is left of a job whose process is ended. The whole record, which is the one with a
-    status, comes before the profiler runs: what that costs or breaks is not the job's. A
-    traceback goes to `error.txt` and the figures of each epoch to `history.csv` in the task's
-    folder. Keyboard interrupts end the job as interrupted.
+    status, comes before the predictions, the checkpoint and the profiler: what they cost or break
+    is not the job's. A traceback goes to `error.txt` and the figures of each epoch to
+    `history.csv` in the task's folder. Keyboard interrupts end the job as interrupted.
     """
-    record = {**identity_of(task.job), "isolation": isolation}
+    record = {**identity_of(task), "isolation": isolation}
     record["started_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-    further_steps: Iterator[Callable[[], object]] = iter(())
+    trained: training.Trained | None = None
     history: training.History = []
     measures: Record = {}
 
@@ -57,7 +57,7 @@ def perform(
         record |= environment.describe(device)
         emit(dict(record))
         with _no_compile_cache(task.folder):
-            _, further_steps = training.train(
+            trained = training.train(
                 task.job, registry, data.load(task.data), device, measures, history, emit_both
             )
         record = {**record, **measures, "status": Status.OK.value}
@@ -70,11 +70,27 @@ def perform(
     if isolation == PROCESS:
         record["peak_rss_bytes"] = peak_rss_bytes()
     emit(record)
-    if task.profile and record["status"] == Status.OK:
+    if trained is not None and record["status"] == Status.OK:
         try:
-            profiling.record(further_steps, device, task.folder / TRACE_FOLDER, task.job.key)
+            _leave_files(task, registry, trained, record, device)
         except Exception:
             (task.folder / TRACEBACK_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+
+
+def _leave_files(
+    task: Task, registry: Registry, trained: training.Trained, record: Record, device: torch.device
+) -> None:
+    """Write what the job's folder holds of a job that ended ok, beside its history.
+
+    The profiler comes last: its steps change the model.
+    """
+    labels = trained.dataset.test_labels.numpy()
+    metrics.write_predictions(task.folder, labels, trained.probabilities.numpy())
+    if task.save:
+        facts = checkpoint.facts_of(task.job, registry, trained.dataset, record["test_accuracy"])
+        checkpoint.save(task.folder / CHECKPOINT_FILE, trained.model, facts)
+    if task.profile:
+        profiling.record(trained.further_steps, device, task.folder / TRACE_FOLDER, task.job.key)
 
 
 def peak_rss_bytes() -> int | None:
