@@ -187,7 +187,7 @@ class Grid:
         )
         singles = (self.validation, self.patience, self.keep, self.threads)
         rows = itertools.product(self.seeds, list(cells))
-        jobs = [Job(*cell, *singles, seed) for seed, cell in rows]
+        jobs = [Job(*(*cell, *singles, seed)) for seed, cell in rows]
         return list({job.key: job for job in jobs}.values())
 
 
