@@ -64,6 +64,10 @@ AXES = (
 )
 
 
+# Axes that came after the first keys were on record: those jobs had the usual value of them.
+_ADDED = ("normalisation", "patience", "keep")
+
+
 @dataclass(frozen=True)
 class Job:
     """One training run. `validation` and `threads` are None where mnistbench is to choose.
@@ -118,7 +122,11 @@ class Job:
         """Ten hexadecimal digits that stand for the job without its seed."""
         settings = {
             **{selection.kind.value: selection.identity for selection in self.selections},
-            **{axis: self.axes[axis] for axis in AXES[5:]},
+            **{
+                axis: self.axes[axis]
+                for axis in AXES[5:]
+                if axis not in _ADDED or self.axes[axis] != USUAL[axis]
+            },
         }
         text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -44,6 +44,26 @@ class Claim:
     device: str | None = None
     better_than: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The claim in a few words; `none stated` where there is none."""
+        words = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            name = field.name.replace("_", " ")
+            if value is None or field.name == "device":
+                continue
+            if field.name == "better_than":
+                words.append(f"{name} {value}")
+            elif field.name == "minutes":
+                where = f" on {self.device}" if self.device else ""
+                words.append(f"{format_range(value)} min{where}")
+            elif field.name.endswith("accuracy"):
+                words.append(f"{name} {format_range(value, 100)} %")
+            else:
+                words.append(f"{name} {format_range(value)}")
+        return ", ".join(words) or "none stated"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -60,6 +80,11 @@ class Recipe:
     settings: Settings
     path: Path
     origin: str = ""
+
+
+def format_range(values: Range, scale: float = 1) -> str:
+    """Return `values` times `scale` as text: a number, or two with a dash between."""
+    return "–".join(f"{scale * value:.6g}" for value in dict.fromkeys(values))
 
 
 def find_recipes(text: str, registry: Registry) -> list[Recipe]:

@@ -18,11 +18,13 @@ ROOT = Path(mnistbench.__file__).parent
 LAYERS = [
     "mnistbench.__main__",
     "mnistbench.cli.main",
-    "mnistbench.cli.run mnistbench.cli.report mnistbench.cli.plugins",
+    "mnistbench.cli.run mnistbench.cli.report mnistbench.cli.plugins "
+    "mnistbench.cli.export mnistbench.cli.predict mnistbench.cli.recipes",
     "mnistbench.cli.launch",
     "mnistbench.cli.data mnistbench.cli.live",
     "mnistbench.cli.console mnistbench.cli",
-    "mnistbench.report.tables mnistbench.report.operators",
+    "mnistbench.report.tables mnistbench.report.operators mnistbench.report.metrics "
+    "mnistbench.report.claims",
     "mnistbench.report.formats mnistbench.report",
     "mnistbench.summary",
     "mnistbench.recipes",
@@ -32,11 +34,12 @@ LAYERS = [
     "mnistbench.executors.work",
     "mnistbench.executors.base mnistbench.executors",
     "mnistbench.training",
+    "mnistbench.prediction mnistbench.export",
     "mnistbench.checkpoint",
     "mnistbench.contract mnistbench.profiling mnistbench.warmup mnistbench.metrics",
     "mnistbench.steps",
     "mnistbench.data",
-    "mnistbench.environment mnistbench.events mnistbench.timing",
+    "mnistbench.environment mnistbench.events mnistbench.timing mnistbench.imaging",
     "mnistbench.builtin.models mnistbench.builtin.optimizers mnistbench.builtin.schedules "
     "mnistbench.builtin.augmentations mnistbench.builtin.datasets mnistbench.builtin.recipes "
     "mnistbench.builtin",

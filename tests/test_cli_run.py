@@ -47,8 +47,8 @@ def test_a_grid_becomes_rows_files_and_a_table(cli: Cli, tmp_path: Path) -> None
         spent = ("setup", "warmup", "compile", "train", "eval")
         assert sum(float(row[f"{name}_seconds"]) for name in spent) <= float(row["wall_seconds"])
         history = rows_of(tmp_path / "results" / row["key"] / "history.csv")
-        assert [line["epoch"] for line in history] == ["1"]
-        assert float(history[0]["train_loss"]) == pytest.approx(float(row["train_loss"]))
+        assert [line["epoch"] for line in history] == ["0", "1"]
+        assert float(history[1]["train_loss"]) == pytest.approx(float(row["train_loss"]))
     assert sorted(path.name for path in (tmp_path / "results").iterdir() if path.is_dir()) == (
         sorted(row["key"] for row in rows)
     )
@@ -86,7 +86,7 @@ def test_a_job_gives_the_same_losses_alone_and_as_the_sixth_of_a_grid(
     assert sixth["key"] == only["key"]
     assert sixth["test_loss"] == only["test_loss"]
     curves = curves_of(tmp_path / "six" / sixth["key"])
-    assert len(curves) == 2
+    assert len(curves) == 3
     assert curves == curves_of(tmp_path / "one" / only["key"])
     others = [curves_of(tmp_path / "six" / row["key"]) for row in rows_of(tmp_path / "six.csv")[:5]]
     assert curves not in others

@@ -102,11 +102,12 @@ def test_every_axis_multiplies() -> None:
         batch_sizes=[64, 128],
         epochs=[1, 2],
         seeds=[0, 1],
+        normalisations=[None, (0.5, 0.5)],
     )
     jobs = grid.jobs()
-    assert len(jobs) == 2**11
-    assert len({job.key for job in jobs}) == 2**11
-    assert len({job.configuration for job in jobs}) == 2**10
+    assert len(jobs) == 2**12
+    assert len({job.key for job in jobs}) == 2**12
+    assert len({job.configuration for job in jobs}) == 2**11
 
 
 def test_a_job_named_twice_is_in_the_grid_once() -> None:
@@ -140,7 +141,10 @@ CHANGES = {
     "compile": "default",
     "batch_size": 65,
     "epochs": 2,
+    "normalisation": (0.5, 0.5),
     "validation": 0,
+    "patience": 2,
+    "keep": "best",
     "threads": 1,
     "seed": 1,
 }
@@ -194,7 +198,10 @@ def test_the_axes_show_labels_and_say_auto_where_mnistbench_chooses() -> None:
         "compile": "off",
         "batch_size": 64,
         "epochs": 1,
+        "normalisation": "dataset",
         "validation": "auto",
+        "patience": "off",
+        "keep": "last",
         "threads_asked": 4,
     }
     assert tuple(job.axes) == AXES

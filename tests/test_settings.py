@@ -107,8 +107,9 @@ def test_a_setting_of_a_file_is_text_a_number_a_list_or_a_flag(
             "model = 'fcn'",
             "unknown setting 'model' in {path}; did you mean models? valid: amp, augmentations, "
             "batch-sizes, compile, data-dir, datasets, devices, epochs, fail-fast, force, "
-            "in-process, jobs, models, optimizers, output, profile, quiet, retry-failed, "
-            "schedules, seeds, threads, timeout, validation",
+            "in-process, jobs, keep, models, normalisation, optimizers, output, patience, "
+            "profile, quiet, recipe, retry-failed, save, schedules, seeds, threads, timeout, "
+            "validation",
         ),
         ("epochs = true", "epochs in {path} must be text, a number or a list, not True"),
         (
@@ -183,7 +184,10 @@ def test_the_defaults_are_a_grid_of_one_job() -> None:
         "compile": "off",
         "batch_size": 64,
         "epochs": 1,
+        "normalisation": "dataset",
         "validation": "auto",
+        "patience": "off",
+        "keep": "last",
         "threads_asked": "auto",
     }
     assert job.seed == 0
@@ -379,3 +383,54 @@ def test_an_option_that_changes_nothing_is_said(
     recorded["elsewhere-s0"] = Status.ERROR
     todo = [job for job in jobs if recorded.get(job.key) != Status.OK]
     assert idle_options(set(typed), settings, jobs, todo, recorded) == notes
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("dataset", [None]),
+        ("none", [(0.0, 1.0)]),
+        ("0x1", [(0.0, 1.0)]),
+        ("0.5x0.5, dataset", [(0.5, 0.5), None]),
+        ("none,0x1,dataset,dataset", [(0.0, 1.0), None]),
+        ("1e-1x.25", [(0.1, 0.25)]),
+    ],
+)
+def test_normalisation_is_the_datasets_none_or_two_numbers(text: str, values: list[Any]) -> None:
+    assert [job.normalisation for job in jobs_of(normalisation=text)] == values
+
+
+@pytest.mark.parametrize("text", ["0.5", "0.5x0", "0.5x-1", "nanx1", "axb", "1x2x3", "mean"])
+def test_what_is_no_normalisation_is_one_line(text: str) -> None:
+    with pytest.raises(UsageError, match="neither dataset, nor none, nor MEANxSTD"):
+        jobs_of(normalisation=text)
+
+
+def test_a_normalisation_prints_back_as_it_is_typed() -> None:
+    jobs = jobs_of(normalisation="dataset,none,0.1307x0.3081")
+    assert [job.axes["normalisation"] for job in jobs] == ["dataset", "none", "0.1307x0.3081"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"keep": "worst"}, "--keep 'worst' is unknown; valid: last, best"),
+        ({"keep": "last,best"}, "--keep takes one of last, best, not 'last,best'"),
+        ({"patience": "0"}, "--patience must be at least 1, not 0"),
+        ({"patience": "2,3"}, "--patience takes one integer, not '2,3'"),
+        ({"patience": "2", "validation": "0"}, "--patience looks at a validation split"),
+        ({"keep": "best", "validation": "0"}, "--keep best looks at a validation split"),
+    ],
+)
+def test_early_stopping_that_makes_no_sense_is_one_line(
+    given: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        jobs_of(**given)
+    assert str(caught.value).startswith(message)
+
+
+def test_early_stopping_is_off_unless_asked_for() -> None:
+    assert [(job.patience, job.keep) for job in jobs_of()] == [(None, "last")]
+    (job,) = jobs_of(patience="3", keep="best")
+    assert (job.patience, job.keep) == (3, "best")

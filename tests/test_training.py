@@ -63,7 +63,7 @@ def test_the_same_job_gives_the_same_figures_bit_for_bit() -> None:
 
 def test_another_seed_gives_other_figures() -> None:
     first, second = train(**RESTLESS, seed=0), train(**RESTLESS, seed=1)
-    for one, other in zip(first.history, second.history, strict=True):
+    for one, other in zip(first.epochs, second.epochs, strict=True):
         assert one["train_loss"] != other["train_loss"]
         assert one["validation_loss"] != other["validation_loss"]
     assert first.measures["test_loss"] != second.measures["test_loss"]
@@ -247,7 +247,7 @@ def test_the_validation_split_is_evaluated_whole_and_unchanged_after_every_epoch
     darken = component(Kind.AUGMENTATION, "darken", lambda: lambda images: images * 0.5)
     train(log.model(), darken, epochs=3)
     looks = [batch for batch in log.batches("eval") if set(batch) & held_out]
-    assert [sorted(batch) for batch in looks] == [sorted(held_out)] * 3
+    assert [sorted(batch) for batch in looks] == [sorted(held_out)] * 4, "epoch 0 to epoch 3"
 
 
 def test_no_test_image_is_looked_at_before_the_end(watched: Log) -> None:
@@ -307,7 +307,7 @@ def test_losses_and_accuracies_are_those_computed_by_hand() -> None:
         "validation_accuracy": 17 / 20,
         "validation_loss": right + 10 * 3 / 20,
     }
-    assert {name: outcome.history[0][name] for name in expected} == pytest.approx(expected)
+    assert {name: outcome.epochs[0][name] for name in expected} == pytest.approx(expected)
     expected |= {"test_accuracy": 17 / 20, "test_loss": right + 10 * 3 / 20}
     assert {name: outcome.measures[name] for name in expected} == pytest.approx(expected)
 
@@ -318,17 +318,17 @@ def test_a_smaller_last_batch_weighs_less() -> None:
             self.errors = 0 if len(images) == 30 else 20
 
     # 80 images in batches of 30, 30 and 20.
-    row = train(model(Erring), epochs=1, batch_size=30).history[0]
+    row = train(model(Erring), epochs=1, batch_size=30).epochs[0]
     assert row["train_accuracy"] == 60 / 80
     assert row["train_loss"] == pytest.approx(math.log(math.exp(10) + 9) - 10 + 10 * 20 / 80)
 
 
 def test_an_easy_dataset_is_learned() -> None:
     outcome = train(dataset=make_dataset(400, 100), epochs=5)
-    losses = [row["train_loss"] for row in outcome.history]
+    losses = [row["train_loss"] for row in outcome.epochs]
     assert losses[0] > 2 * losses[-1]
     assert outcome.measures["validation_accuracy"] == outcome.measures["test_accuracy"] == 1
-    assert [row["epoch"] for row in outcome.history] == [1, 2, 3, 4, 5]
+    assert [row["epoch"] for row in outcome.epochs] == [1, 2, 3, 4, 5]
 
 
 def test_log_probabilities_give_the_same_losses_as_logits() -> None:
@@ -337,7 +337,7 @@ def test_log_probabilities_give_the_same_losses_as_logits() -> None:
             return F.log_softmax(super().forward(images), dim=1)
 
     logits, logs = train(model(Linear)), train(model(LogProbabilities))
-    for one, other in zip(logits.history, logs.history, strict=True):
+    for one, other in zip(logits.epochs, logs.epochs, strict=True):
         assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
         assert other["validation_loss"] == pytest.approx(one["validation_loss"], rel=1e-4)
     assert logs.measures["test_loss"] == pytest.approx(logits.measures["test_loss"], rel=1e-4)
@@ -346,7 +346,7 @@ def test_log_probabilities_give_the_same_losses_as_logits() -> None:
 def test_progress_tells_every_epoch_as_the_history_does() -> None:
     outcome = train(epochs=3)
     ended = [event for event in outcome.events if isinstance(event, EpochEnded)]
-    assert [event.row for event in ended] == outcome.history
+    assert [event.row for event in ended] == outcome.epochs
     assert ended[-1].images_per_second == outcome.measures["images_per_second"]
 
 
@@ -375,7 +375,7 @@ def test_progress_tells_every_epoch_as_the_history_does() -> None:
 def test_the_history_shows_the_learning_rate_of_the_last_step_of_each_epoch(
     schedule: str, rates: list[float]
 ) -> None:
-    history = train(optimizer="sgd[lr=0.1]", schedule=schedule, epochs=3).history
+    history = train(optimizer="sgd[lr=0.1]", schedule=schedule, epochs=3).epochs
     assert [row["learning_rate"] for row in history] == pytest.approx(rates)
 
 
@@ -426,7 +426,7 @@ def test_a_job_with_amp_computes_in_half_precision_and_keeps_its_weights_whole(a
     assert weights == {torch.float32}
     whole, outputs, _ = types_inside("off")
     assert set(outputs) == {torch.float32}
-    for half, full in zip(outcome.history, whole.history, strict=True):
+    for half, full in zip(outcome.epochs, whole.epochs, strict=True):
         assert half["train_loss"] != full["train_loss"]
         assert half["train_loss"] == pytest.approx(full["train_loss"], rel=0.05)
     assert outcome.measures["test_loss"] == pytest.approx(whole.measures["test_loss"], rel=0.05)
@@ -492,7 +492,7 @@ def test_a_compiled_job_gives_the_same_figures_and_compiles_before_its_training_
 
     eager = train(recorder)
     assert eager.measures["compile_seconds"] == 0
-    for one, other in zip(compiled.history, eager.history, strict=True):
+    for one, other in zip(compiled.epochs, eager.epochs, strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
         assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-3)
     measures = compiled.measures
@@ -521,7 +521,7 @@ def test_a_model_that_yields_nan_has_diverged_and_keeps_its_history() -> None:
     failing = model(partial(Failing, number=STEPS + 2))
     with pytest.raises(DivergedError, match=r"^the training loss became nan in epoch 2$"):
         train(failing, into=outcome, epochs=5)
-    first, second = outcome.history
+    first, second = outcome.epochs
     assert math.isfinite(first["train_loss"])
     assert math.isfinite(first["validation_loss"])
     assert math.isnan(second["train_loss"])
@@ -529,7 +529,7 @@ def test_a_model_that_yields_nan_has_diverged_and_keeps_its_history() -> None:
     assert outcome.measures["train_seconds"] == second["train_seconds"] > 0
     assert "test_loss" not in outcome.measures
     ended = [event for event in outcome.events if isinstance(event, EpochEnded)]
-    assert [event.row for event in ended] == outcome.history
+    assert [event.row for event in ended] == outcome.epochs
 
 
 def test_a_learning_rate_far_too_large_diverges() -> None:
@@ -547,7 +547,7 @@ def test_a_model_that_fails_on_the_test_set_alone_has_diverged_too() -> None:
     outcome = Outcome()
     with pytest.raises(DivergedError, match=r"^the test loss is nan$"):
         train(model(Surprised), into=outcome)
-    assert len(outcome.history) == 2
+    assert len(outcome.epochs) == 2
     assert "test_accuracy" not in outcome.measures
 
 

@@ -117,6 +117,11 @@ class Outcome:
     model: nn.Module | None = None
 
     @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The history of the training, without the untrained model's epoch 0."""
+        return self.history[1:]
+
+    @property
     def figures(self) -> list[Any]:
         """What must not depend on how fast the machine is."""
         rows = [{**row, "train_seconds": None} for row in self.history]

@@ -58,14 +58,33 @@ def report(
             "needs run --profile.",
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JOB",
+            help="Show this job's precision, recall and F1 by class, its confusion matrix and its "
+            "epochs instead; csv holds the classes, json everything.",
+        ),
+    ] = None,
+    claims: Annotated[
+        bool,
+        typer.Option("--claims", help="Show what recipes measured beside what they claim instead."),
+    ] = False,
 ) -> None:
     """Show results as a table: mean, spread and n of every configuration over its seeds."""
     from mnistbench.report import formats, tables
 
     formats.check_format(format)
-    if operators is not None:
-        _refuse("--operators", by=by, sort=sort, columns=columns)
-        _print_operators(files, operators, format)
+    special = {"--operators": operators, "--metrics": metrics, "--claims": claims or None}
+    given = [option for option, value in special.items() if value is not None]
+    if given:
+        _refuse(given, by=by, sort=sort, columns=columns)
+        if operators is not None:
+            _print_operators(files, operators, format)
+        elif metrics is not None:
+            _print_metrics(files, metrics, format)
+        else:
+            _print_claims(files, format)
         return
     records = read_records(files)
     choices = (_names(by), sort or "test_accuracy", _names(columns))
@@ -86,21 +105,63 @@ def _print_operators(files: list[Path], text: str, format: str) -> None:  # noqa
     from mnistbench.report import formats
     from mnistbench.report.operators import FILE_NAME, operators_table, read_operators
 
-    keys = {path: read_records([path])["key"].tolist() for path in files}
-    job = find_job(dict.fromkeys(key for names in keys.values() for key in names), text)
-    paths = [folder_of(path) / job / FILE_NAME for path in files if job in keys[path]]
-    path = next((path for path in paths if path.exists()), paths[0])
+    path = _folder_of_job(files, text, FILE_NAME) / FILE_NAME
     if format in formats.FOR_PROGRAMS:
         typer.echo(formats.raw(read_operators(path), format), nl=False)
     else:
         formats.show(operators_table(path), format)
 
 
+def _print_metrics(files: list[Path], text: str, format: str) -> None:  # noqa: A002
+    from mnistbench.metrics import CLASSES_FILE
+    from mnistbench.report import formats
+    from mnistbench.report import metrics as job_metrics
+
+    folder = _folder_of_job(files, text, CLASSES_FILE)
+    if format in formats.FOR_PROGRAMS:
+        typer.echo(job_metrics.export(folder, format), nl=False)
+    else:
+        for table in job_metrics.tables(folder):
+            formats.show(table, format)
+
+
+def _print_claims(files: list[Path], format: str) -> None:  # noqa: A002
+    from mnistbench.plugins import discover
+    from mnistbench.report import formats
+    from mnistbench.report.claims import claims_table, compare
+
+    records, registry = read_records(files), discover()
+    table = claims_table(records, registry)
+    if not table.rows:
+        raise UsageError(
+            f"no job of a recipe in {', '.join(map(str, files))}: run one with "
+            "mnistbench run --recipe NAME (mnistbench recipes lists them)"
+        )
+    if format in formats.FOR_PROGRAMS:
+        import pandas as pd
+
+        typer.echo(formats.raw(pd.DataFrame(compare(records, registry)), format), nl=False)
+    else:
+        formats.show(table, format)
+
+
+def _folder_of_job(files: list[Path], text: str, wanted: str) -> Path:
+    """Return the folder of the job that `text` names, of several the first with that file."""
+    keys = {path: read_records([path])["key"].tolist() for path in files}
+    job = find_job(dict.fromkeys(key for names in keys.values() for key in names), text)
+    folders = [folder_of(path) / job for path in files if job in keys[path]]
+    return next((folder for folder in folders if (folder / wanted).exists()), folders[0])
+
+
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _refuse(option: str, **others: str | None) -> None:
+def _refuse(options: list[str], **others: str | None) -> None:
+    if len(options) > 1:
+        raise UsageError(f"{' and '.join(options)} show different things: give one of them")
     given = [f"--{name}" for name, value in others.items() if value is not None]
     if given:
-        raise UsageError(f"{option} shows one job, to which {', '.join(given)} cannot apply")
+        raise UsageError(
+            f"{options[0]} is a table of its own, to which {', '.join(given)} cannot apply"
+        )
