@@ -21,7 +21,7 @@ MIDDLE = 14.5
 # Of the darkest ink: what is fainter does not belong to the digit.
 FAINT = 0.02
 # Of the range of brightness: where nothing differs more from the background, nothing is drawn.
-BLANK = 0.05
+BLANK = 0.02
 # Times the usual difference within the border: what differs less may be noise.
 NOISE = 4
 # Perceived brightness of red, green and blue (ITU-R BT.601, as Pillow's own conversion).

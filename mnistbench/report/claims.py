@@ -129,7 +129,7 @@ def _compare(
         return Row(recipe.name, name, n, what, claimed, measured, verdict, remark)
 
     if not n:
-        yield row("", "", "failed", NOT_COMPARABLE, f"{group['failed']} jobs failed")
+        yield row("", "", "failed", NOT_COMPARABLE, _failed(int(group["failed"])))
         return
     for measure, what in _ACCURACIES.items():
         wanted: Range | None = getattr(claim, measure)
@@ -148,6 +148,10 @@ def _compare(
         text = _spread(group, "baseline_loss", 1, 3)
         yield row("untrained loss (nats)", format_range(claim.baseline_loss), text, NOTHING)
     yield _time(row, claim, differs, group)
+
+
+def _failed(count: int) -> str:
+    return f"{count} job{'s' if count != 1 else ''} failed"
 
 
 def _better_than(
