@@ -63,7 +63,8 @@ def plugins_page(page: str) -> str:
         for name, function in vars(hookspecs).items()
         if name.startswith("register_")
     )
-    register = "Register = Callable[[str, Callable[..., Any]], None]"
+    lines = inspect.getsource(hookspecs).splitlines()
+    register = "\n".join(line for line in lines if line.startswith("Register"))
     contract = inspect.cleandoc(components.__doc__ or "").partition("\n\n")[2]
     page = _between(page, "hooks", f"```python\n{register}\n\n\n{hooks}```")
     return _between(page, "contract", contract)

@@ -54,8 +54,13 @@ def test_the_plugin_of_the_readme_is_whole(
 def test_the_plugin_of_the_tutorial_works(
     cli: Cli, tmp_path: Path, install_plugin: Install
 ) -> None:
-    source = next(block for block in blocks("docs/plugins.md", "python") if "acme_plugin" in block)
-    run_all(cli, "docs/plugins.md", env=install_plugin("acme", source))
+    source, recipe = blocks("docs/plugins.md", "python")[:2]
+    assert "acme_plugin" in source
+    assert "acme-linear.toml" in recipe
+    env = install_plugin("acme", f"{source}\n{recipe}")
+    toml = next(block for block in blocks("docs/plugins.md", "toml") if "[settings]" in block)
+    (Path(env["PYTHONPATH"]) / "acme-linear.toml").write_text(toml)
+    run_all(cli, "docs/plugins.md", env=env)
     rows = rows_of(tmp_path / "results.csv")
     assert [row["model"] for row in rows] == ["linear", "linear[dropout=0.2]"]
     assert {row["status"] for row in rows} == {"ok"}
@@ -67,6 +72,29 @@ def test_the_commands_on_profiling_leave_what_they_say(cli: Cli, tmp_path: Path)
     assert "aten::addmm" in operators.read_text()
     (trace,) = tmp_path.glob("results/*/trace/*.pt.trace.json")
     assert "ProfilerStep" in trace.read_text()
+
+
+def test_the_page_on_recipes_runs_in_its_order(cli: Cli, tmp_path: Path) -> None:
+    (recipe,) = blocks("docs/recipes.md", "toml")
+    (tmp_path / "mine.toml").write_text(recipe)
+    run_all(cli, "docs/recipes.md")
+    rows = rows_of(tmp_path / "results.csv")
+    assert {row["recipe"] for row in rows} == {"tiny-network", "mnistnet", "./mine.toml"}
+    assert {row["status"] for row in rows} == {"ok"}
+
+
+def test_the_page_on_prediction_runs_and_its_examples_are_options_that_exist(
+    cli: Cli, tmp_path: Path
+) -> None:
+    run_all(cli, "docs/prediction.md")
+    (examples,) = blocks("docs/prediction.md", "sh")
+    (checkpoint,) = tmp_path.glob("results/cnn-*/checkpoint.safetensors")
+    lines = examples.replace("results/cnn-adam-.../checkpoint.safetensors", str(checkpoint))
+    for line in lines.splitlines():
+        words = ["digits.png" if "." in word and "=" not in word and "/" not in word else word
+                 for word in shlex.split(line, comments=True)[1:]]  # fmt: skip
+        done = cli(*words)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
 
 
 def test_generated_pages_are_up_to_date() -> None:
