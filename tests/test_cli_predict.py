@@ -313,7 +313,7 @@ def test_metrics_that_are_not_there_say_why(trained: Path, tmp_path: Path) -> No
     shutil.copy(trained / "results.csv", tmp_path / "copy.csv")
     done = mnistbench(tmp_path, "report", "copy.csv", "--metrics", "tiny")
     assert done.returncode == 2
-    assert "has no classes.csv" in done.stderr
+    assert "has left no classes.csv" in done.stderr
     assert "--force" in done.stderr
     unknown = mnistbench(trained, "report", "results.csv", "--metrics", "resnet")
     assert unknown.returncode == 2

@@ -97,6 +97,11 @@ def test_the_page_on_prediction_runs_and_its_examples_are_options_that_exist(
         assert done.returncode == 0, f"{words}: {done.stderr}"
 
 
+def test_the_page_on_pictures_draws_them(cli: Cli, tmp_path: Path) -> None:
+    run_all(cli, "docs/pictures.md")
+    assert list(tmp_path.glob("results/plots/curves.svg"))
+
+
 def test_generated_pages_are_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None

@@ -1,4 +1,4 @@
-"""`mnistbench data`: where the datasets lie, and `mnistbench data fetch`, which downloads MNIST."""
+"""`mnistbench data`: where the datasets lie, `fetch` to download MNIST, `show` to look at one."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ if TYPE_CHECKING:
     from mnistbench.mnist import FileState, Location
     from mnistbench.sources import OnProgress
 
-app = typer.Typer(help="Show where the datasets lie, or download MNIST.")
+app = typer.Typer(help="Show where the datasets lie, download MNIST, or look at a dataset.")
 
 
 @app.callback(invoke_without_command=True)
-def show(
+def locate(
     context: typer.Context,
     data_dir: Annotated[
         Path | None,
         typer.Option(help="The folder with MNIST's files; wins over MNISTBENCH_DATA."),
     ] = None,
 ) -> None:
-    """Show where the datasets lie, or download MNIST.
+    """Show where the datasets lie, download MNIST, or look at a dataset.
 
     Every file is verified. The exit code is 1 when a file is corrupt, or the folder that you
     named cannot be used.
     """
+    context.obj = data_dir
     if context.invoked_subcommand is not None:
-        if data_dir is not None:
+        if data_dir is not None and context.invoked_subcommand == "fetch":
             raise UsageError(
                 "`data fetch` fills the cache and takes no --data-dir; set MNISTBENCH_CACHE to "
                 "have the cache elsewhere"
@@ -77,6 +78,42 @@ def fetch() -> None:
         location = mnist.fetch(on_progress)
     told = "MNIST is now in" if fetched else "MNIST is already in"
     out.print(f"{told} {location.directory}", soft_wrap=True, markup=False)
+
+
+@app.command("show")
+def show_dataset(
+    context: typer.Context,
+    dataset: Annotated[
+        str, typer.Option(metavar="SELECTION", help="The dataset, such as mnist5k.")
+    ] = "mnist",
+    output: Annotated[
+        Path, typer.Option(metavar="FILE", help="The picture of 60 digits: .png or .svg.")
+    ] = Path("digits.png"),
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The folder with MNIST's files.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Draws which digits are shown.")
+    ] = 0,
+) -> None:
+    """Show shapes, sizes, pixels and classes of a dataset, and draw 60 of its training images."""
+    from mnistbench.report import datasets, figures, formats, pictures
+
+    fmt = output.suffix.removeprefix(".")
+    if fmt not in figures.FORMATS:
+        raise UsageError(f"--output {output} must end in .png or .svg, as in --output digits.png")
+    loaded = datasets.load(dataset, context.obj if data_dir is None else data_dir)
+    figures.check_folder(output.parent)
+    figure = pictures.samples(
+        loaded.train_images[:, 0].numpy(),
+        loaded.train_labels.numpy(),
+        f"{dataset}: training images drawn at random (seed {seed}), and their labels",
+        seed,
+    )
+    (path,) = figures.save(figure, output.parent, output.stem, [fmt])
+    formats.show(datasets.tensors_table(dataset, loaded))
+    formats.show(datasets.classes_table(loaded))
+    typer.echo(str(path))
 
 
 def _print_table(out: Console, locations: list[Location], mnist5k: FileState) -> None:

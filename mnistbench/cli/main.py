@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import mnistbench
-from mnistbench.cli import data, plugins, report, run
+from mnistbench.cli import data, doctor, export, plot, plugins, predict, recipes, report, run
 from mnistbench.errors import MnistbenchError
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
@@ -24,6 +24,11 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("report")(report.report)
+app.command("plot")(plot.plot)
+app.command("predict")(predict.predict)
+app.add_typer(recipes.app, name="recipes")
+app.command("export")(export.export)
+app.command("doctor")(doctor.doctor)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(data.app, name="data")
 

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mnistbench.errors import RecordsError
-from mnistbench.metrics import AVERAGES, CLASSES_FILE, CONFUSION_FILE
-from mnistbench.records import HISTORY_FILE
+from mnistbench.metrics import AVERAGES
 from mnistbench.report.formats import Table, raw
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mnistbench.report.job_files import read_classes, read_confusion, read_history
 
 NOTHING = "–"
 _SCORES = ("precision", "recall", "f1")
-
-
-def read_classes(folder: Path) -> pd.DataFrame:
-    """Return `classes.csv` of a job's folder; the class is text, for the averages' sake."""
-    return _read(folder / CLASSES_FILE, {"class": "string"})
-
-
-def read_confusion(folder: Path) -> pd.DataFrame:
-    """Return `confusion.csv`: a row for each true class, a column for each predicted one."""
-    return _read(folder / CONFUSION_FILE, {}).set_index("label")
-
-
-def read_history(folder: Path) -> pd.DataFrame:
-    """Return `history.csv`: a row for each epoch, the untrained model's being 0."""
-    return _read(folder / HISTORY_FILE, {})
 
 
 def tables(folder: Path) -> list[Table]:
@@ -46,8 +27,8 @@ def export(folder: Path, fmt: str) -> str:
     parts: dict[str, Any] = {
         "key": folder.name,
         "classes": json.loads(raw(classes, fmt)),
-        "confusion": read_confusion(folder).to_numpy().tolist(),
-        "history": json.loads(raw(read_history(folder), fmt)),
+        "confusion": read_confusion(folder).tolist(),
+        "history": json.loads(raw(read_history(folder).astype({"epoch": int}), fmt)),
     }
     return json.dumps(parts, indent=2) + "\n"
 
@@ -69,14 +50,14 @@ def _classes(folder: Path) -> Table:
 
 def _confusion(folder: Path) -> Table:
     matrix = read_confusion(folder)
-    wrong = int(matrix.to_numpy().sum() - matrix.to_numpy().trace())
+    images, wrong = int(matrix.sum()), int(matrix.sum() - matrix.trace())
     return Table(
-        caption=f"confusion matrix · {wrong:,} of {int(matrix.to_numpy().sum()):,} wrong",
-        headings=("true \\ predicted", *map(str, matrix.columns)),
-        right=(False, *(True for _ in matrix.columns)),
+        caption=f"confusion matrix · {wrong:,} of {images:,} wrong",
+        headings=("true \\ predicted", *map(str, range(len(matrix)))),
+        right=(False, *(True for _ in matrix)),
         rows=tuple(
             (str(label), *(f"{count:,}" if count else "·" for count in counts))
-            for label, counts in zip(matrix.index, matrix.to_numpy().tolist(), strict=True)
+            for label, counts in enumerate(matrix.tolist())
         ),
     )
 
@@ -90,10 +71,10 @@ def _history(folder: Path) -> Table:
         "validation_accuracy": ("validation accuracy (%)", 100, 2),
         "train_seconds": ("train (s)", 1, 2),
     }
-    columns = {"epoch": [str(epoch) for epoch in frame["epoch"]]}
+    columns = {"epoch": [f"{epoch:.0f}" for epoch in frame["epoch"]]}
     for name, (title, scale, digits) in shown.items():
         if frame[name].notna().any():
-            values = (scale * frame[name].astype("float64")).tolist()
+            values = (scale * frame[name]).tolist()
             columns[title] = [f"{v:,.{digits}f}" if v == v else NOTHING for v in values]
     columns["learning rate"] = [
         f"{rate:.3g}" if rate == rate else NOTHING for rate in frame["learning_rate"].tolist()
@@ -105,18 +86,3 @@ def _history(folder: Path) -> Table:
         rows=tuple(zip(*columns.values(), strict=True)),
         notes=("train figures are running, over the steps of the epoch",),
     )
-
-
-def _read(path: Path, dtypes: dict[str, Any]) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path, dtype=dtypes)
-    except FileNotFoundError:
-        raise RecordsError(
-            f"{path.parent.name} has no {path.name}: it did not get that far, or was run by an "
-            "older version; run it again with --force"
-        ) from None
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise RecordsError(f"cannot read {path}: {cause}; run the job again with --force") from None
