@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).with_suffix(".md")
-IN_FULL = ["tiny-network", "mnistnet", "fully-connected", "feed-forward"]
-IN_FULL += ["convolutional", "simple-cnn"]
+IN_FULL = ["simple-cnn", "convolutional", "fully-connected", "feed-forward"]
+IN_FULL += ["mnistnet", "tiny-network"]
 ON_CPU = ["--recipe", "improved-cnn", "--epochs", "3"]
 SEEDS = ["--seeds", "3"]
 SHOWN = "n,epochs_done,test_accuracy,baseline_accuracy,images_per_second,train_seconds,wall_seconds"

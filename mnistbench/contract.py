@@ -6,13 +6,15 @@ Raises `PluginError` with the component, its distribution, what it should be and
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mnistbench.components import ImageDataset
-from mnistbench.errors import PluginError
+from mnistbench.errors import DataError, MnistbenchError, PluginError
+from mnistbench.plugins import Registry
 from mnistbench.selection import Selection
 
 
@@ -71,6 +73,21 @@ def check_augmentation(selection: Selection, augment: Any, images: Tensor) -> No
             f"{_title(selection)} must return {_describe(images)} like its input, not "
             f"{_describe(changed)}"
         )
+
+
+def load_dataset(selection: Selection, registry: Registry, data_dir: Path | None) -> ImageDataset:
+    """Return the dataset that `selection` names, checked. Raises `DataError` or `PluginError`."""
+    try:
+        dataset: ImageDataset = registry.create(selection)(data_dir)
+        check_dataset(selection, dataset)
+    except MnistbenchError:
+        raise
+    except Exception as error:  # the factory is a plugin's code, which may raise anything
+        raise DataError(
+            f"dataset {selection.label} of {selection.distribution} fails to load: "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+    return dataset
 
 
 def check_dataset(selection: Selection, dataset: object) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mnistbench import contract, data, metrics
 from mnistbench.environment import default_threads, find_fault, places_of
-from mnistbench.errors import DataError, DeviceError, MnistbenchError, RecordsError
+from mnistbench.errors import DeviceError, RecordsError
 from mnistbench.events import Event, GridFinished, GridStarted, Healed, JobFinished
 from mnistbench.executors.base import CACHE_PREFIX, Executor, Task
 from mnistbench.executors.local import call_in_process
@@ -135,16 +135,7 @@ def prepare_datasets(
     folder.mkdir(parents=True, exist_ok=True)
     result: dict[Selection, Prepared] = {}
     for selection in dict.fromkeys(job.dataset for job in jobs):
-        try:
-            dataset = registry.create(selection)(data_dir)
-            contract.check_dataset(selection, dataset)
-        except MnistbenchError:
-            raise
-        except Exception as error:
-            raise DataError(
-                f"dataset {selection.label} of {selection.distribution} fails to load: "
-                f"{type(error).__name__}: {' '.join(str(error).split())}"
-            ) from error
+        dataset = contract.load_dataset(selection, registry, data_dir)
         for job in jobs:
             if job.dataset == selection:
                 data.validation_size(job.validation, len(dataset.train_labels))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +102,16 @@ def test_the_page_on_prediction_runs_and_its_examples_are_options_that_exist(
 def test_the_page_on_pictures_draws_them(cli: Cli, tmp_path: Path) -> None:
     run_all(cli, "docs/pictures.md")
     assert list(tmp_path.glob("results/plots/curves.svg"))
+
+
+def test_the_page_on_deployment_exports_and_its_python_runs(cli: Cli, tmp_path: Path) -> None:
+    run_all(cli, "docs/deploy.md")
+    (source,) = blocks("docs/deploy.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
 
 
 def test_generated_pages_are_up_to_date() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistbench.errors import DataError, MnistbenchError, UsageError
+from mnistbench.errors import UsageError
 from mnistbench.report.formats import Table
 
 if TYPE_CHECKING:
@@ -29,17 +29,7 @@ def load(text: str, data_dir: Path | None) -> ImageDataset:
     if len(selections) != 1:
         raise UsageError(f"{text!r} stands for {len(selections)} datasets: give one, such as mnist")
     (selection,) = selections
-    try:
-        dataset: ImageDataset = registry.create(selection)(data_dir)
-        contract.check_dataset(selection, dataset)
-    except MnistbenchError:
-        raise
-    except Exception as error:  # the factory is a plugin's code, which may raise anything
-        raise DataError(
-            f"dataset {selection.label} of {selection.distribution} fails to load: "
-            f"{type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
-    return dataset
+    return contract.load_dataset(selection, registry, data_dir)
 
 
 def tensors_table(name: str, dataset: ImageDataset) -> Table:
