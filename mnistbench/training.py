@@ -243,7 +243,8 @@ def train(
     if job.keep == "best" and best is not None:
         with torch.no_grad():
             for name, tensor in _tensors_of(model):
-                tensor.copy_(best.state[name])
+                if not torch.equal(tensor, best.state[name]):  # an expanded one takes no writing
+                    tensor.copy_(best.state[name])
         measures |= {name: history[best.epoch][name] for name in EPOCH_FIGURES}
         measures["kept_epoch"] = best.epoch
 

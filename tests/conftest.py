@@ -16,6 +16,10 @@ from mnist_helpers import read_plainly
 from mnistbench import mnist
 from mnistbench.errors import DataError
 
+# Tests run beside each other, and torch's threads wait for each other: with more of them than idle
+# cores a job takes many times as long. Before torch is imported, here and in what is started.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # On a busy machine any example may take its time.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -9,6 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from test_grid import JOB
+from training_helpers import FakeClock
+
+from mnistbench.cli.live import PlainDisplay
+from mnistbench.events import EpochEnded, GridStarted
 
 pty = pytest.importorskip("pty", reason="pseudo-terminals are POSIX")
 
@@ -45,3 +52,23 @@ def test_on_a_terminal_the_grid_and_the_job_under_way_are_shown(tmp_path: Path) 
     assert re.search(r"ok cnn · adam · mnist5k · cpu · seed 0: test \d\d\.\d\d%", text)
     # The terminal is left as it was found: the cursor is shown again.
     assert screen.rindex(b"\x1b[?25h") > screen.rindex(b"\x1b[?25l")
+
+
+def epoch(number: int, validation: float | None) -> EpochEnded:
+    row = {"epoch": number, "train_loss": 0.25, "train_accuracy": 0.9}
+    row |= {"validation_loss": validation, "validation_accuracy": validation}
+    return EpochEnded(JOB, row, 1000.0)
+
+
+def test_a_log_tells_of_a_long_job_every_half_minute() -> None:
+    clock, log = FakeClock(), io.StringIO()
+    display = PlainDisplay(Console(file=log, width=200), clock)
+    display.show(GridStarted(1, 1))
+    for number, validation in ((1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5), (5, None)):
+        clock.advance(16)
+        display.show(epoch(number, validation))
+    assert log.getvalue().splitlines() == [
+        "1 job to run",
+        f"… {JOB.title}: epoch 2/1; train 90.00%, loss 0.2500; validation 50.00%, loss 0.5000",
+        f"… {JOB.title}: epoch 4/1; train 90.00%, loss 0.2500; validation 50.00%, loss 0.5000",
+    ]

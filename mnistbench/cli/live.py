@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -23,6 +25,10 @@ from mnistbench.events import (
 )
 from mnistbench.grid import Job
 from mnistbench.records import Record, Status
+
+
+# Between lines of a log, while a job goes on.
+EPOCH_LINE_SECONDS = 30.0
 
 
 class Display:
@@ -46,11 +52,16 @@ class Display:
 
 
 class PlainDisplay(Display):
-    """One line for each finished job, for logs and pipes."""
+    """One line for each finished job, for logs and pipes, and now and then an epoch of a long one.
 
-    def __init__(self, console: Console) -> None:
+    `clock` tells seconds.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(console)
         self._done = self._todo = 0
+        self._clock = clock
+        self._told = clock()
 
     def show(self, event: Event) -> None:
         """Print a line where the event deserves one."""
@@ -59,6 +70,9 @@ class PlainDisplay(Display):
             self._print(_opening(event))
         elif isinstance(event, Healed):
             self._print(_healed())
+        elif isinstance(event, EpochEnded):
+            if self._clock() - self._told >= EPOCH_LINE_SECONDS:
+                self._print(_epoch(event))
         elif isinstance(event, JobFinished):
             self._done += 1
             self._print(f"{self._done}/{self._todo} {outcome(event.job, event.record)}")
@@ -67,6 +81,7 @@ class PlainDisplay(Display):
 
     def _print(self, text: str) -> None:
         if text:
+            self._told = self._clock()
             self._console.print(text, soft_wrap=True)
 
 
@@ -189,6 +204,15 @@ def outcome(job: Job, record: Record) -> str:
         f"{record['images_per_second']:,.0f} images/s, train {record['train_seconds']:.1f} s, "
         f"wall {record['wall_seconds']:.1f} s"
     )
+
+
+def _epoch(event: EpochEnded) -> str:
+    row = event.row
+    parts = [f"epoch {row['epoch']}/{event.job.epochs}"]
+    for name in ("train", "validation"):
+        if row[f"{name}_loss"] is not None:
+            parts.append(f"{name} {row[f'{name}_accuracy']:.2%}, loss {row[f'{name}_loss']:.4f}")
+    return f"[dim]…[/] {escape(event.job.title)}: {'; '.join(parts)}"
 
 
 def _opening(event: GridStarted) -> str:

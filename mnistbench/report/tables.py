@@ -36,14 +36,16 @@ _HEADINGS = {
 _UNITS = {"s": ("_seconds", "s"), "ms": ("_ms", "ms"), "bytes": ("_bytes", "MiB")}
 _UNITS |= {"0-1": ("", "%"), "nats": ("", "nats")}
 _SCALES = {"0-1": 100.0, "bytes": 2.0**-20}
-# Not worth a word in the caption.
 # Not worth a word in the caption. The schedule always is: constant is what most would guess.
 _USUAL = {**USUAL, "schedule": "", "validation": "auto"}
 _CAPTIONS = {
     **dict.fromkeys(
         ("model", "optimizer", "dataset", "schedule", "augmentation"), "{name} {value}"
     ),
-    **dict.fromkeys(("amp", "compile", "validation"), "{name} {value}"),
+    **dict.fromkeys(
+        ("amp", "compile", "normalisation", "validation", "patience"), "{name} {value}"
+    ),
+    "keep": "{value} epoch kept",
     **dict.fromkeys(("device", "device_name", "cpu_name"), "{value}"),
     "batch_size": "batch {value}",
     "epochs": "{value} epoch{s}",
