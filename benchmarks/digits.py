@@ -1,6 +1,6 @@
 """Digits that nobody trained on: how many does `mnistbench predict` get right?
 
-    python benchmarks/digits.py CHECKPOINT
+    python benchmarks/digits.py CHECKPOINT > benchmarks/digits.md
 
 Draws every digit in the styles below, in ways that are not MNIST's, has them predicted by the
 command line with and without centring, and prints the share that is right, style by style. The
@@ -19,6 +19,9 @@ from typing import Any
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
+
+from mnistbench.checkpoint import find, read_facts
+from mnistbench.errors import MnistbenchError
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
@@ -132,13 +135,23 @@ def shares(drawn: dict[Path, tuple[str, int]], checkpoint: str, *options: str) -
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the page."""
     if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} CHECKPOINT")
+        sys.exit(f"usage: {sys.argv[0]} CHECKPOINT > benchmarks/digits.md")
+    try:
+        facts = read_facts(find(sys.argv[1], Path("results.csv")))
+    except MnistbenchError as error:
+        sys.exit(f"error: {error}")
     with tempfile.TemporaryDirectory() as folder:
         drawn = draw_all(Path(folder))
         centred = shares(drawn, sys.argv[1])
         as_is = shares(drawn, sys.argv[1], "--no-centre")
+    print("# Digits that nobody trained on\n")
+    print("Written by `python benchmarks/digits.py CHECKPOINT`: every digit from 0 to 9 in each of")
+    print(f"these styles, {len(drawn)} images, and the share that `mnistbench predict` gets right,")
+    print("as it comes and with `--no-centre`, which scales the whole image instead.\n")
+    print(f"Model: {facts.model}, trained on {facts.dataset}, {facts.test_accuracy:.2%} on its test")
+    print(f"set (`{facts.key}`).\n")
     print("| drawn as | centred (%) | --no-centre (%) |\n| --- | ---: | ---: |")
     for style in centred:
         print(f"| {style} | {100 * centred[style]:.0f} | {100 * as_is[style]:.0f} |")

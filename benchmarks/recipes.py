@@ -1,4 +1,4 @@
-"""Every recipe on the full MNIST, measured beside claimed: writes benchmarks/recipes.md.
+"""The tutorials' recipes on the full MNIST, measured beside claimed: writes benchmarks/recipes.md.
 
     python benchmarks/recipes.py [--output RESULTS.csv] [--full]
 
@@ -46,7 +46,9 @@ def main() -> None:
         *("report", options.output, "--by", "recipe,model", "--columns", SHOWN),
         *("--format", "markdown"),
     )
-    commands = "\n".join(f"mnistbench run {' '.join(run)} --output recipes.csv" for run in runs)
+    commands = "\n".join(
+        f"mnistbench run {' '.join(run)} --save --output recipes.csv" for run in runs
+    )
     PAGE.write_text(
         "# The tutorials' recipes: measured beside claimed\n\n"
         "Written by `python benchmarks/recipes.py`, which runs, on the full MNIST:\n\n"

@@ -7,6 +7,7 @@ is run, because there is none.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass
@@ -22,12 +23,16 @@ import mnistbench
 from mnistbench.components import ImageDataset, Kind
 from mnistbench.contract import check_model, require_type
 from mnistbench.errors import CheckpointError, SelectionError
-from mnistbench.grid import Job
+from mnistbench.grid import Job, shortened
 from mnistbench.plugins import Registry
 from mnistbench.records import CHECKPOINT_FILE, folder_of
 from mnistbench.values import format_value
 
 HEADER = "mnistbench"
+# Of the facts that are no text.
+_NUMBER = (int, float)
+_TYPES: dict[str, Any] = {"num_classes": int, "mean": _NUMBER, "std": _NUMBER}
+_TYPES["test_accuracy"] = (*_NUMBER, type(None))
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,12 @@ def load(path: Path, registry: Registry) -> Checkpoint:
     except (SelectionError, ValueError) as error:
         installed = {component.distribution for component in registry}
         if facts.distribution not in installed:
+            broken = [p.cause for p in registry.broken if p.distribution == facts.distribution]
+            told = f"broken ({broken[0]}): see" if broken else "not installed: pip install"
+            remedy = "mnistbench plugins" if broken else facts.distribution
             raise CheckpointError(
                 f"{path} holds the model {facts.model} of the plugin {facts.distribution} "
-                f"{facts.distribution_version}, which is not installed: pip install "
-                f"{facts.distribution}"
+                f"{facts.distribution_version}, which is {told} {remedy}"
             ) from None
         raise CheckpointError(
             f"{path} cannot be rebuilt: {facts.distribution} {facts.distribution_version} brought "
@@ -135,9 +142,13 @@ def read_facts(path: Path) -> Facts:
     try:
         with safe_open(str(path), "pt") as file:
             header: Any = (file.metadata() or {}).get(HEADER)
-        known = {field.name for field in dataclasses.fields(Facts)}
+        values = json.loads(header)
         # A newer version may say more.
-        return Facts(**{key: v for key, v in json.loads(header).items() if key in known})
+        facts = Facts(**{key: values[key] for key in values if key in Facts.__annotations__})
+        for name, value in vars(facts).items():
+            if not isinstance(value, _TYPES.get(name, str)):
+                raise TypeError(f"{name} is {value!r}")
+        return facts
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
     except (SafetensorError, TypeError, ValueError, AttributeError):
@@ -154,10 +165,11 @@ def find(text: str, results: Path) -> Path:
     `CheckpointError` where there is none, with those there are.
     """
     path = Path(text)
-    if path.is_dir() and (path / CHECKPOINT_FILE).exists():
-        return path / CHECKPOINT_FILE
-    if path.is_file() and path.suffix != ".csv":
-        return path
+    with contextlib.suppress(OSError):  # a text that is too long for a path
+        if path.is_dir() and (path / CHECKPOINT_FILE).exists():
+            return path / CHECKPOINT_FILE
+        if path.is_file() and path.suffix != ".csv":
+            return path
     results = path if path.suffix == ".csv" else results
     saved = {file.parent.name: file for file in folder_of(results).glob(f"*/{CHECKPOINT_FILE}")}
     wanted = "" if path.suffix == ".csv" else text
@@ -170,6 +182,6 @@ def find(text: str, results: Path) -> Path:
             f"{text} is no checkpoint, and there is none beside {results}: make one with "
             "mnistbench run --save"
         )
-    names = ", ".join(file.parent.name for file in (found or saved.values()))
+    names = shortened([file.parent.name for file in found] or sorted(saved))
     told = f"stands for {len(found)} checkpoints" if found else f"is no checkpoint of {results}"
     raise CheckpointError(f"{text} {told}; name one of: {names}")

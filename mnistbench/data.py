@@ -131,6 +131,14 @@ def split(
     return parts[0], parts[1] if count else None
 
 
+def sample(split: Split) -> Split:
+    """Return a twelfth of `split`, the same for every seed, in which every class has its chance."""
+    count = max(1, validation_size(None, len(split)))
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    index = order[:count].to(split.labels.device)
+    return Split(split.images[index], split.labels[index], split.mean, split.std)
+
+
 def test_split(dataset: ImageDataset, device: torch.device) -> Split:
     """Return the test set on `device`; to be called once, when training is over."""
     return Split(

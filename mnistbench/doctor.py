@@ -386,7 +386,10 @@ def _version(name: str) -> str | None:
 
 
 def _numbers(version: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", version.partition("+")[0])]
+    numbers = [int(part) for part in re.findall(r"\d+", version.partition("+")[0])]
+    while numbers and not numbers[-1]:
+        numbers.pop()  # 26 is no older than 26.0
+    return numbers
 
 
 def _told(error: BaseException) -> str:

@@ -278,10 +278,11 @@ def find_job(keys: Iterable[str], text: str) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UsageError(f"no job {text!r} here; the jobs: {_shortened(keys)}")
-    raise UsageError(f"{text!r} stands for {len(found)} jobs: {_shortened(found)}")
+        raise UsageError(f"no job {text!r} here; the jobs: {shortened(keys)}")
+    raise UsageError(f"{text!r} stands for {len(found)} jobs: {shortened(found)}")
 
 
-def _shortened(keys: list[str]) -> str:
+def shortened(keys: list[str]) -> str:
+    """Return the first of `keys` as a list in words, and how many more there are."""
     shown = ", ".join(keys[:6])
     return f"{shown}, and {len(keys) - 6} more" if len(keys) > 6 else shown or "none"

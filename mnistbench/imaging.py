@@ -55,7 +55,7 @@ def read_digit(path: Path, *, invert: bool | None = None, centre: bool = True) -
         raise DataError(f"{path} is no image that Pillow reads: give a PNG or a JPEG") from None
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file makes a decoder raise anything
         cause = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise DataError(f"cannot read {path}: {cause}") from None
 
@@ -63,27 +63,23 @@ def read_digit(path: Path, *, invert: bool | None = None, centre: bool = True) -
 def to_digit(image: Image.Image, *, invert: bool | None = None, centre: bool = True) -> Digit:
     """Return the digit in `image`, of any size and mode.
 
-    `invert` says whether the image is dark on light; None finds out, and then takes as ink
-    whatever differs from the colour of the border, in brightness or in hue. `centre` scales the
+    `invert` says whether the image is dark on light; None finds out, and takes as ink whatever
+    differs from the colour of the border, in brightness or in hue. `centre` scales the
     digit to MNIST's box and puts its centre of mass in the middle; otherwise the whole image is
     scaled to 28x28 as it is. Raises `DataError` where nothing is drawn.
     """
-    colours = _colours(ImageOps.exif_transpose(image))
-    if invert is None:
-        ink, invert = _ink(colours)
-    else:
-        brightness = colours @ LUMINANCE
-        ink = 1 - brightness if invert else brightness
-    if float(ink.max()) < BLANK:
-        raise DataError("nothing is drawn on it")
-    return Digit(_centred(ink) if centre else _fitted(ink, FIELD), invert)
+    ink, inverted = _ink(_colours(ImageOps.exif_transpose(image), invert), invert)
+    if not ink.any():
+        kind = "" if invert is None else f" that is {'darker' if invert else 'lighter'} than it"
+        raise DataError(f"nothing is drawn on it{kind}")
+    return Digit(_centred(ink) if centre else _fitted(ink, FIELD), inverted)
 
 
-def _colours(image: Image.Image) -> Floats:
+def _colours(image: Image.Image, invert: bool | None) -> Floats:
     """Return the image as float32 `[H, W, 3]` in [0, 1], transparency laid over a backdrop."""
     if image.mode.startswith("I") or image.mode == "F":
         # More than 8 bits to a pixel, which Pillow would cut off instead of scaling.
-        levels = np.asarray(image, dtype=np.float32)
+        levels = np.nan_to_num(np.asarray(image, dtype=np.float32))
         most = 1.0 if levels.max() <= 1 else 255.0 if levels.max() <= 255 else 65535.0
         grey: Floats = (levels / most).clip(0, 1)
         return np.repeat(grey[..., None], 3, axis=2)
@@ -95,29 +91,35 @@ def _colours(image: Image.Image) -> Floats:
     # A white digit on nothing must not be laid on white, nor a black one on black.
     weight = max(float(opacity.sum()), 1e-6)
     brightness = float(((colours @ LUMINANCE) * opacity[..., 0]).sum()) / weight
-    backdrop = 0.0 if brightness > 0.5 else 1.0
+    is_light = brightness <= 0.5 if invert is None else invert
+    backdrop = 1.0 if is_light else 0.0
     laid: Floats = colours * opacity + backdrop * (1 - opacity)
     return laid
 
 
-def _ink(colours: Floats) -> tuple[Floats, bool]:
+def _ink(colours: Floats, invert: bool | None) -> tuple[Floats, bool]:
     """Return how much each pixel differs from the background, and whether that is the lighter.
 
     The background is the median colour of the border. What already differs there, shadows or
-    the noise of a camera, is no ink.
+    the noise of a camera, is no ink. Where `invert` is given, only what is darker, or only what
+    is lighter, counts.
     """
     frame = max(1, min(colours.shape[:2]) // 28)
     border = np.ones(colours.shape[:2], dtype=bool)
     border[frame:-frame, frame:-frame] = False
     background = np.median(colours[border], axis=0)
-    distance: Floats = np.abs(colours - background).max(axis=2)
+    if invert is None:
+        distance: Floats = np.abs(colours - background).max(axis=2)
+    else:
+        darker: Floats = background @ LUMINANCE - colours @ LUMINANCE
+        distance = np.maximum(darker if invert else -darker, 0)
     noise = NOISE * float(np.median(distance[border]))
     most = float(distance.max())
     if most - noise < BLANK:
-        return np.zeros_like(distance), False
+        return np.zeros_like(distance), bool(invert)
     ink: Floats = ((distance - noise) / (most - noise)).clip(0, 1)
     brightness = float((colours @ LUMINANCE * ink).sum() / ink.sum())
-    return ink, float(background @ LUMINANCE) > brightness
+    return ink, float(background @ LUMINANCE) > brightness if invert is None else invert
 
 
 def _centred(ink: Floats) -> Floats:

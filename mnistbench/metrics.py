@@ -27,12 +27,17 @@ def import_library() -> None:
     import sklearn.metrics  # noqa: F401
 
 
-def write_predictions(folder: Path, labels: NDArray[Any], probabilities: NDArray[Any]) -> None:
-    """Write `predictions.csv` into `folder`.
+def write_predictions(
+    folder: Path,
+    labels: NDArray[Any],
+    predictions: NDArray[Any],
+    probabilities: NDArray[Any],
+) -> None:
+    """Write `predictions.csv` into `folder`, whole or not at all.
 
-    `labels` are the true classes, integers `[N]`; `probabilities` are float `[N, num_classes]`.
+    `labels` are the true classes and `predictions` the predicted ones, integers `[N]`;
+    `probabilities` are float `[N, num_classes]`.
     """
-    predictions = probabilities.argmax(1)
     rows = np.arange(len(labels))
     columns = (
         rows.tolist(),
@@ -41,7 +46,9 @@ def write_predictions(folder: Path, labels: NDArray[Any], probabilities: NDArray
         _rounded(probabilities[rows, predictions]),
         _rounded(probabilities[rows, labels]),
     )
-    _write_csv(folder / PREDICTIONS_FILE, PREDICTION_COLUMNS, zip(*columns, strict=True))
+    part = (folder / PREDICTIONS_FILE).with_suffix(".part")
+    _write_csv(part, PREDICTION_COLUMNS, zip(*columns, strict=True))
+    part.replace(folder / PREDICTIONS_FILE)
 
 
 def derive(folder: Path, num_classes: int) -> None:

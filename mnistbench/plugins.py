@@ -80,13 +80,21 @@ class Registry:
         """Add every component of `other`, or none: raises `PluginError` as `add` does."""
         for component in other:
             self._check(component)
+        for files in other.recipes.values():
+            for file in files:
+                self._check_recipe(file)
         for component in other:
             self.add(component)
-        for name, files in other.recipes.items():
-            self.recipes.setdefault(name, []).extend(files)
+        for files in other.recipes.values():
+            for file in files:
+                self.add_recipe(file)
 
     def add_recipe(self, file: RecipeFile) -> None:
         """Add a recipe. Raises `PluginError` for a bad name, or a file that is not there."""
+        self._check_recipe(file)
+        self.recipes.setdefault(file.name, []).append(file)
+
+    def _check_recipe(self, file: RecipeFile) -> None:
         if not NAME_PATTERN.fullmatch(file.name) or file.name.endswith(".toml"):
             raise PluginError(
                 f"{file.name!r} is no name for a recipe: use letters, digits, _ . - and /"
@@ -97,7 +105,6 @@ class Registry:
             file.distribution == other.distribution for other in self.recipes.get(file.name, ())
         ):
             raise PluginError(f"recipe {file.name} is registered twice by {file.distribution}")
-        self.recipes.setdefault(file.name, []).append(file)
 
     def get_recipe(self, name: str) -> RecipeFile:
         """Return the recipe called `name` or `distribution:name`. Raises `UsageError`."""

@@ -20,7 +20,7 @@ epochs = 10
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,8 @@ class Claim:
 class Recipe:
     """A grid with its settings, and the claim of its source.
 
-    `name` is what it was asked for by: its name, or the path of its file. `origin` is the
+    `name` is what it is asked for by: its name, with its distribution where two plugins claim it,
+    or the path of its file. `origin` is the
     distribution that ships it with its version, empty for a file of the user's.
     """
 
@@ -102,7 +103,10 @@ def find_recipe(word: str, registry: Registry) -> Recipe:
     """Return the recipe called `word`, or in the file `word`, which ends in .toml."""
     if word.endswith(".toml"):
         return read_recipe(RecipeFile(word, Path(word), "", ""))
-    return read_recipe(registry.get_recipe(word))
+    file = registry.get_recipe(word)
+    if len(registry.recipes[file.name]) > 1:
+        file = replace(file, name=f"{file.distribution}:{file.name}")
+    return read_recipe(file)
 
 
 def read_recipe(file: RecipeFile) -> Recipe:

@@ -18,6 +18,7 @@ import filelock
 
 from mnistbench.columns import COLUMN_NAMES, COLUMNS, NEVER_EMPTY, Column, Status
 from mnistbench.errors import RecordsError, UsageError
+from mnistbench.grid import USUAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,6 +200,8 @@ def read_records(paths: Sequence[Path]) -> pd.DataFrame:
             raise not_ours(path, header or [])
         frame = _read_rows(path, content[:complete], header)
         frame = frame.drop_duplicates("key", keep="last").reindex(columns=[*COLUMN_NAMES])
+        for axis in set(USUAL) - set(header):
+            frame[axis] = USUAL[axis]  # a version that knew no other wrote the file
         frames.append(frame.astype({column.name: column.type for column in COLUMNS}))
     result = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     # The same file named twice, or a copy of it, adds nothing.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from mnistbench.executors.base import CACHE_PREFIX, Executor, Task
 from mnistbench.executors.local import call_in_process
 from mnistbench.grid import Job
 from mnistbench.plugins import Registry
-from mnistbench.records import RecordStore, Status
+from mnistbench.records import TRACEBACK_FILE, RecordStore, Status
 from mnistbench.selection import Selection
 
 DATA_FOLDER = ".data"
@@ -107,7 +108,7 @@ def run_grid(
                 if is_new or event.record["status"] != Status.INTERRUPTED:
                     # The folder first: a row that is there may be relied upon.
                     part = _part_folder(store.folder, event.job)
-                    metrics.derive(part, prepared[event.job.dataset].num_classes)
+                    _derive_metrics(part, prepared[event.job.dataset].num_classes)
                     _publish(store.folder, event.job)
                     store.append(event.record)
                 else:
@@ -164,6 +165,15 @@ def _task(job: Job, prepared: dict[Selection, Prepared], folder: Path, options: 
 
 def _part_folder(folder: Path, job: Job) -> Path:
     return folder / f"{job.key}.part"
+
+
+def _derive_metrics(part: Path, num_classes: int) -> None:
+    """Write the metrics beside the predictions; whatever goes wrong must not cost the row."""
+    try:
+        metrics.derive(part, num_classes)
+    except Exception:
+        with contextlib.suppress(OSError):
+            (part / TRACEBACK_FILE).write_text(traceback.format_exc(), encoding="utf-8")
 
 
 def _publish(folder: Path, job: Job) -> None:

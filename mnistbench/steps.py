@@ -67,6 +67,6 @@ def evaluate(parts: Parts, split: Split) -> Evaluation:
             # A copy: a CUDA graph writes its next output over this one.
             outputs.append(logits.float().clone())
             loss_sum += F.cross_entropy(outputs[-1], labels, reduction="sum")
-            correct += (logits.argmax(1) == labels).sum()
+            correct += (outputs[-1].argmax(1) == labels).sum()
         logits = torch.cat(outputs)
     return Evaluation(loss_sum.item() / len(split), correct.item() / len(split), logits)

@@ -38,8 +38,6 @@ TARGET_ACCURACY = 0.99
 
 # What is known at the end of an epoch; the columns of a job's history.csv.
 History = list[dict[str, Any]]
-
-
 # What is known of the loss and the accuracy of an epoch.
 EPOCH_FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
@@ -51,13 +49,14 @@ class DivergedError(Exception):
 class Trained(NamedTuple):
     """What is left of a job.
 
-    `dataset` is normalised as the job asked; `probabilities` are those of its test images, float32
-    `[N, num_classes]` on the CPU. `further_steps` are steps on the model for a profiler, without
-    end.
+    `dataset` is normalised as the job asked; `predictions` int64 `[N]` and `probabilities` float32
+    `[N, num_classes]` are those of its test images, on the CPU. `further_steps` are steps on the
+    model for a profiler, without end.
     """
 
     model: nn.Module
     dataset: ImageDataset
+    predictions: torch.Tensor
     probabilities: torch.Tensor
     further_steps: Iterator[Callable[[], object]]
 
@@ -97,9 +96,7 @@ def train(
         dataset = data.normalised(dataset, job.normalisation)
         train_split, validation_split = data.split(dataset, job.validation, device)
         # What the untrained model is looked at with: it has seen no image yet.
-        baseline_split = validation_split or train_split.head(
-            max(1, data.validation_size(None, len(train_split)))
-        )
+        baseline_split = validation_split or data.sample(train_split)
         evaluated = [len(dataset.test_labels), len(baseline_split)]
         seed_everything(derive_seed(job.seed, "weights"))
         model: nn.Module = registry.create(job.model)(dataset.num_classes)
@@ -265,7 +262,8 @@ def train(
             for batch in train_split.shuffled(job.batch_size, order, augment):
                 yield partial(training_step, parts, *batch)
 
-    return Trained(model, dataset, logits.softmax(1).cpu(), further_steps())
+    predictions, probabilities = logits.argmax(1).cpu(), logits.softmax(1).cpu()
+    return Trained(model, dataset, predictions, probabilities, further_steps())
 
 
 def derive_seed(seed: int, purpose: str) -> int:

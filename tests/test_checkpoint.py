@@ -18,7 +18,7 @@ from mnistbench import checkpoint
 from mnistbench.checkpoint import Facts
 from mnistbench.components import Kind
 from mnistbench.errors import CheckpointError
-from mnistbench.plugins import Registry, discover
+from mnistbench.plugins import BrokenPlugin, Registry, discover
 
 FACTS = Facts(
     selection="mnistbench:fcn[hidden=16,activation=relu,dropout=0.0,batchnorm=true]",
@@ -157,6 +157,26 @@ def test_what_is_no_checkpoint_is_refused(registry: Registry, tmp_path: Path) ->
     assert "cannot read" in refused(tmp_path / "absent", registry)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"selection": 5}, {"test_accuracy": "x"}, {"num_classes": "10"}, {"mean": None}]
+)
+def test_a_header_with_values_of_other_types_is_refused(
+    changes: dict[str, Any], registry: Registry, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.safetensors"
+    header = {"mnistbench": json.dumps(dataclasses.asdict(FACTS) | changes)}
+    save_file({"a": torch.zeros(2)}, str(path), metadata=header)
+    assert "is not a checkpoint of mnistbench" in refused(path, registry)
+
+
+def test_a_plugin_that_is_broken_is_not_told_as_missing(registry: Registry, tmp_path: Path) -> None:
+    facts = dataclasses.replace(FACTS, selection="acme:deep[]", distribution="acme")
+    checkpoint.save(tmp_path / "c.safetensors", build(registry), facts)
+    registry.broken.append(BrokenPlugin("acme", "acme", "1.0", "RuntimeError: no licence"))
+    told = refused(tmp_path / "c.safetensors", registry)
+    assert "which is broken (RuntimeError: no licence): see mnistbench plugins" in told
+
+
 def test_loading_runs_no_code_from_the_file(registry: Registry, tmp_path: Path) -> None:
     trace = tmp_path / "ran"
     evil = f"__import__('pathlib').Path({str(trace)!r}).touch()"
@@ -201,6 +221,7 @@ def test_a_results_file_stands_for_the_one_checkpoint_beside_it(results: Path) -
     [
         ("fcn", "fcn stands for 2 checkpoints; name one of: fcn-adam-aaaaaaaaaa-s0, fcn-adam-"),
         ("mlp", "mlp is no checkpoint of"),
+        ("x" * 5000, "is no checkpoint of"),
         ("resnet", "name one of: cnn-adam-bbbbbbbbbb-s0, fcn-adam-aaaaaaaaaa-s0, fcn-adam-"),
         ("", "stands for 3 checkpoints"),
     ],

@@ -14,6 +14,8 @@ import pytest
 from conftest import Cli
 from test_cli_run import rows_of
 
+from benchmarks.digits import STYLES, draw
+
 ROOT = Path(__file__).parents[1]
 Install = Callable[..., dict[str, str]]
 
@@ -38,6 +40,10 @@ def run_all(cli: Cli, page: str, env: dict[str, str] | None = None) -> None:
 
 def test_the_commands_of_the_readme_run_in_their_order(cli: Cli, tmp_path: Path) -> None:
     run_all(cli, "README.md")
+    draw(STYLES[0], 7).save(tmp_path / "photo.jpg")
+    (predict,) = (block for block in blocks("README.md", "sh") if "predict" in block)
+    done = cli(*shlex.split(predict)[1:])
+    assert done.returncode == 0, done.stderr
     rows = rows_of(tmp_path / "results.csv")
     assert len(rows) == 2 * 2 * 3
     assert {row["status"] for row in rows} == {"ok"}
@@ -91,10 +97,11 @@ def test_the_page_on_prediction_runs_and_its_examples_are_options_that_exist(
     run_all(cli, "docs/prediction.md")
     (examples,) = blocks("docs/prediction.md", "sh")
     (checkpoint,) = tmp_path.glob("results/cnn-*/checkpoint.safetensors")
+    for name in ("photo.jpg", "scan.png"):
+        draw(STYLES[0], 7).save(tmp_path / name)
     lines = examples.replace("results/cnn-adam-.../checkpoint.safetensors", str(checkpoint))
-    for line in lines.splitlines():
-        words = ["digits.png" if "." in word and "=" not in word and "/" not in word else word
-                 for word in shlex.split(line, comments=True)[1:]]  # fmt: skip
+    for line in lines.replace("*.png", "scan.png").splitlines():
+        words = shlex.split(line, comments=True)[1:]
         done = cli(*words)
         assert done.returncode == 0, f"{words}: {done.stderr}"
 

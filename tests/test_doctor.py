@@ -201,7 +201,7 @@ def test_the_memory_and_the_disk_are_told_in_gibibytes() -> None:
 
 def records(path: Path, **changed: str) -> Path:
     """Write what the self-test leaves, with something changed in its second row."""
-    row = {"key": "k1", "model": "fcn", "status": "ok", "error": "", "test_accuracy": "0.9"}
+    row = {"key": "k1", "model": "fcn", "status": "ok", "reason": "", "test_accuracy": "0.9"}
     rows = [{**row, "device": "cpu"}, {**row, "key": "k2", "model": "cnn", "device": "cpu"}]
     rows[1] |= changed
     with (path / "results.csv").open("w", newline="") as file:
@@ -223,7 +223,7 @@ def test_what_the_self_test_leaves_is_fine_where_it_is_whole(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"status": "crashed", "error": "boom"}, "cnn ended as crashed: boom"),
+        ({"status": "crashed", "reason": "boom"}, "cnn ended as crashed: boom"),
         ({"test_accuracy": "0.1"}, "cnn learned nothing: 10.0% in the test"),
         ({"key": "k3"}, "cnn left no checkpoint.safetensors"),
     ],

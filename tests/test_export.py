@@ -19,12 +19,10 @@ from mnistbench.components import ImageDataset
 from mnistbench.errors import CheckpointError, DataError, UsageError
 from mnistbench.export import (
     FILE_NAMES,
-    INPUT,
     dataset_of,
     export,
     latencies_of,
     measure,
-    require_packages,
     runner_of,
 )
 from mnistbench.plugins import discover
@@ -308,11 +306,6 @@ def test_a_dataset_that_is_not_installed_is_told_with_the_model(made_up: Checkpo
         dataset_of(facts, discover(), None)
 
 
-def test_every_package_is_there_for_what_needs_it() -> None:
-    require_packages(["torch"])
-    require_packages(list(FILE_NAMES))
-
-
 def test_the_variants_take_turns_and_the_median_is_told() -> None:
     calls: list[str] = []
     now = 0.0
@@ -333,7 +326,3 @@ def test_the_variants_take_turns_and_the_median_is_told() -> None:
     found = latencies_of(runs, np.zeros(1), 3, clock=lambda: now)  # type: ignore[arg-type]
     assert found == {"a": pytest.approx(2), "b": pytest.approx(7)}
     assert "".join(calls) == "ab" + "aabb" + "bbaa" + "aabb"
-
-
-def test_the_input_has_the_name_that_the_documents_tell() -> None:
-    assert INPUT == "images"

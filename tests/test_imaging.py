@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from pathlib import Path
 
@@ -103,9 +104,12 @@ def test_inversion_can_be_said_instead() -> None:
     dark = seven(ink=0, paper=255)
     assert to_digit(dark, invert=True).inverted is True
     assert np.allclose(to_digit(dark, invert=True).pixels, PLAIN, atol=1e-6)
-    wrong = to_digit(dark, invert=False)
-    assert wrong.inverted is False
-    assert wrong.pixels.mean() > 0.3, "the paper is taken for ink"
+    with pytest.raises(DataError, match="nothing is drawn on it that is lighter than it"):
+        to_digit(dark, invert=False)
+    grey = seven(ink=40, paper=200)
+    assert np.abs(to_digit(grey, invert=True).pixels - PLAIN).mean() < 0.02
+    clear = seven(mode="RGBA", ink=(255, 255, 255, 255), paper=(0, 0, 0, 0))
+    assert np.abs(to_digit(clear, invert=False).pixels - PLAIN).mean() < 0.02
 
 
 def test_without_centring_the_image_stays_as_it_is() -> None:
@@ -140,6 +144,16 @@ def test_an_image_on_which_nothing_is_drawn_is_refused(grey: int, tmp_path: Path
     Image.new("L", (50, 60), grey).save(tmp_path / "blank.png")
     with pytest.raises(DataError, match=r"blank\.png: nothing is drawn on it"):
         read_digit(tmp_path / "blank.png")
+
+
+def test_damaged_pixels_are_no_crash(tmp_path: Path) -> None:
+    levels = np.asarray(seven(mode="F", ink=1.0, paper=0.0)).copy()
+    levels[3, 3] = np.nan
+    Image.fromarray(levels).save(tmp_path / "nan.tiff")
+    assert np.abs(read_digit(tmp_path / "nan.tiff").pixels - PLAIN).mean() < 0.02
+    seven().save(tmp_path / "exif.jpg", exif=b"Exif\0\0MM\0*")
+    with contextlib.suppress(DataError):
+        read_digit(tmp_path / "exif.jpg")
 
 
 def test_an_image_of_one_pixel_is_no_crash() -> None:

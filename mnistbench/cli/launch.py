@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
@@ -122,7 +122,8 @@ def launch(given: Settings, *, dry_run: bool) -> int:
                 display.show(event)
         statuses = store.statuses()
     if settings["save"]:
-        _warn_of_unsaved(err, [job.key for job in todo if statuses.get(job.key) == "ok"], output)
+        ok = [job.key for job in jobs if statuses.get(job.key) == Status.OK]
+        _warn_of_unsaved(err, ok, {job.key for job in todo}, output)
     if not settings["quiet"]:
         _print_table(out, jobs, output)
         if wanted:
@@ -162,14 +163,22 @@ def _words(text: str) -> list[str]:
     return [word for word in split_outside(text, ",") if word]
 
 
-def _warn_of_unsaved(err: Console, keys: Sequence[str], output: Path) -> None:
+def _warn_of_unsaved(err: Console, ok: Sequence[str], run: Collection[str], output: Path) -> None:
+    """Tell which of the jobs that ended `ok`, some of them `run` just now, have no checkpoint."""
     from mnistbench.records import CHECKPOINT_FILE, TRACEBACK_FILE, folder_of
 
-    for key in keys:
-        folder = folder_of(output) / key
-        if not (folder / CHECKPOINT_FILE).exists():
-            told = f"[yellow]warning:[/] {escape(key)} left no checkpoint: {TRACEBACK_FILE} in "
-            err.print(f"{told}{escape(str(folder))} says why", soft_wrap=True)
+    unsaved = [key for key in ok if not (folder_of(output) / key / CHECKPOINT_FILE).exists()]
+    for key in unsaved:
+        if key in run:
+            cause = folder_of(output) / key / TRACEBACK_FILE
+            told = f": {cause} says why" if cause.exists() else ""
+            err.print(
+                f"[yellow]warning:[/] {escape(f'{key} left no checkpoint{told}')}", soft_wrap=True
+            )
+    before = [key for key in unsaved if key not in run]
+    if before:
+        count = f"{len(before)} job{'s' if len(before) > 1 else ''} done before"
+        err.print(f"note: {count} left no checkpoint (--force runs them again)", soft_wrap=True)
 
 
 def _warn_of_mnist5k(err: Console, cause: str) -> None:

@@ -26,7 +26,6 @@ from mnistbench.events import (
 from mnistbench.grid import Job
 from mnistbench.records import Record, Status
 
-
 # Between lines of a log, while a job goes on.
 EPOCH_LINE_SECONDS = 30.0
 

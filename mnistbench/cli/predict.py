@@ -49,7 +49,9 @@ def predict(
             help="Scale and centre the digit as MNIST does, or the whole image as it is.",
         ),
     ] = True,
-    top_k: Annotated[int, typer.Option(metavar="N", help="Show the N most probable classes.")] = 3,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="N", help=r"Show the N most probable classes. \[3]")
+    ] = None,
     show_probabilities: Annotated[
         bool, typer.Option("--show-probabilities", help="Show every class, in its order.")
     ] = False,
@@ -67,7 +69,9 @@ def predict(
     formats.check_format(format)
     if invert not in INVERSION:
         raise UsageError(f"--invert {invert!r} is unknown; {nearest(invert, INVERSION)}")
-    if top_k < 1:
+    if top_k is not None and show_probabilities:
+        raise UsageError("--show-probabilities shows every class: leave out --top-k")
+    if top_k is not None and top_k < 1:
         raise UsageError(f"--top-k must be at least 1, not {top_k}")
 
     from mnistbench import imaging
@@ -84,7 +88,7 @@ def predict(
         except DataError as error:
             faults.append(error)
     if digits:
-        count = loaded.facts.num_classes if show_probabilities else top_k
+        count = loaded.facts.num_classes if show_probabilities else top_k or 3
         rows = classify(loaded, digits, count, ranked=not show_probabilities)
         if format in formats.FOR_PROGRAMS:
             typer.echo(_for_programs(rows, format), nl=False)

@@ -130,9 +130,10 @@ def _print_claims(files: list[Path], format: str) -> None:  # noqa: A002
     from mnistbench.report import formats
     from mnistbench.report.claims import claims_table, compare
 
-    records, registry = read_records(files), discover()
-    table = claims_table(records, registry)
-    if not table.rows:
+    rows, faults = compare(read_records(files), discover())
+    if not rows:
+        for fault in faults:
+            typer.echo(fault, err=True)
         raise UsageError(
             f"no job of a recipe in {', '.join(map(str, files))}: run one with "
             "mnistbench run --recipe NAME (mnistbench recipes lists them)"
@@ -140,9 +141,11 @@ def _print_claims(files: list[Path], format: str) -> None:  # noqa: A002
     if format in formats.FOR_PROGRAMS:
         import pandas as pd
 
-        typer.echo(formats.raw(pd.DataFrame(compare(records, registry)), format), nl=False)
+        typer.echo(formats.raw(pd.DataFrame(rows), format), nl=False)
+        for fault in faults:
+            typer.echo(fault, err=True)
     else:
-        formats.show(table, format)
+        formats.show(claims_table(rows, faults), format)
 
 
 def _folder_of_job(files: list[Path], text: str, wanted: str) -> Path:

@@ -37,7 +37,12 @@ class InProcessExecutor(Executor):
                 elif "status" in message:
                     record.update(message, wall_seconds=time.perf_counter() - started)
 
-            perform(task, task.places[0], emit, isolation=NO_ISOLATION)
+            try:
+                perform(task, task.places[0], emit, isolation=NO_ISOLATION)
+            except KeyboardInterrupt:
+                if not record:
+                    raise
+                stop.set()  # the job itself was over
             yield from events
             if record["status"] == Status.INTERRUPTED:
                 stop.set()

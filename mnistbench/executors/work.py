@@ -84,8 +84,8 @@ def _leave_files(
 
     The profiler comes last: its steps change the model.
     """
-    labels = trained.dataset.test_labels.numpy()
-    metrics.write_predictions(task.folder, labels, trained.probabilities.numpy())
+    tensors = (trained.dataset.test_labels, trained.predictions, trained.probabilities)
+    metrics.write_predictions(task.folder, *(tensor.numpy() for tensor in tensors))
     if task.save:
         facts = checkpoint.facts_of(task.job, registry, trained.dataset, record["test_accuracy"])
         checkpoint.save(task.folder / CHECKPOINT_FILE, trained.model, facts)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnistbench import summary as summaries
-from mnistbench.errors import DataError, MnistbenchError, RecordsError, SelectionError, UsageError
+from mnistbench.errors import DataError, RecordsError, SelectionError, UsageError
 from mnistbench.grid import AXES, find_job
 from mnistbench.records import Status, folder_of
 from mnistbench.report import datasets, job_files, pictures, plots
@@ -56,7 +56,7 @@ class Album:
         """Add the picture that `make`, which reads and checks, returns; or note what it lacks."""
         try:
             self.pictures.append(Picture(name, make()))
-        except RecordsError as error:
+        except (RecordsError, DataError) as error:
             self.missing.append(f"no {kind}: {error}")
 
 
@@ -243,7 +243,7 @@ def _test_images(
     truth = dataset.test_labels.numpy()
     images, labels = table["image"].to_numpy(), table["label"].to_numpy()
     if images.min() < 0 or images.max() >= len(truth) or (truth[images] != labels).any():
-        raise MnistbenchError(
+        raise DataError(
             f"{label} is not the dataset that {record['key']} was tested on: its test labels are "
             f"others; leave {PREDICTIONS} and {MISTAKES} out of --kinds, or run it again"
         )

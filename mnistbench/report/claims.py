@@ -7,35 +7,33 @@ for times the device that the claim names. All else is `not comparable`, with th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mnistbench import summary as summaries
+from mnistbench.errors import MnistbenchError
 from mnistbench.grid import AXES
 from mnistbench.plugins import Registry
-from mnistbench.recipes import Claim, Range, Recipe, find_recipe, format_range, read_recipe
-from mnistbench.report.formats import Table
+from mnistbench.recipes import Claim, Recipe, find_recipe, format_range
+from mnistbench.report.formats import NOTHING, ONE_SEED, Table
 from mnistbench.settings import build_grid, with_defaults
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NOTHING = "–"
 MET, NOT_MET, NOT_COMPARABLE = "met", "not met", "not comparable"
 # Where a job ran, and not what it did.
 _PLACE = ("device", "threads_asked")
 _COMPARED = tuple(axis for axis in AXES if axis not in _PLACE)
-_ACCURACIES = {
-    "test_accuracy": "test accuracy (%)",
-    "train_accuracy": "train accuracy, running (%)",
-    "baseline_accuracy": "untrained accuracy (%)",
-}
+# A mean of three floats may miss the number that each of them is by its last bit.
+_ROUNDING = 1e-9
 _HEADINGS = ("recipe", "configuration", "n", "what", "claimed", "measured", "verdict", "remark")
 
 
 class Row(NamedTuple):
-    """One claim of a recipe beside what a configuration of it measured."""
+    """One claim of a recipe beside what a configuration of it measured, over `n` jobs."""
 
     recipe: str
     configuration: str
@@ -50,150 +48,199 @@ class Row(NamedTuple):
 MakeRow = Callable[..., Row]
 
 
-def claims_table(records: pd.DataFrame, registry: Registry) -> Table:
-    """Return the table of all claims of the recipes that `records` hold jobs of.
+@dataclass(frozen=True)
+class _Own:
+    """A recipe with the axes of its jobs as it stands, and the groups of jobs that are its own."""
 
-    These are the recipes that asked for a job, and the shipped ones of which a job was run
-    without asking. Raises `UsageError` for a recipe that asked for a job and cannot be found.
-    """
-    rows = compare(records, registry)
+    recipe: Recipe
+    expected: Sequence[dict[str, str]]
+    groups: Sequence[dict[Any, Any]]
+    names: Sequence[str]
+
+
+def claims_table(rows: Sequence[Row], faults: Sequence[str]) -> Table:
+    """Return the table of what `compare` returned."""
     several = len({(row.recipe, row.configuration) for row in rows}) > len(
         {row.recipe for row in rows}
     )
-    shown = [row if several else row._replace(configuration="") for row in rows]
     kept = [place for place, name in enumerate(_HEADINGS) if several or name != "configuration"]
-    notes = ["accuracies and times: mean ± standard deviation over n seeds; times are wall_seconds"]
+    notes = [
+        "mean ± standard deviation over n seeds; time is wall_seconds, of jobs that had their "
+        "device to themselves where there are such"
+    ]
     if any(row.n == 1 for row in rows):
-        notes.append("n=1: differences may be noise (--seeds 3 repeats every configuration)")
+        notes.append(ONE_SEED)
     return Table(
         caption="measured beside claimed",
         headings=tuple(_HEADINGS[place] for place in kept),
         right=tuple(_HEADINGS[place] == "n" for place in kept),
-        rows=tuple(tuple(str(row[place]) for place in kept) for row in shown),
-        notes=tuple(notes),
+        rows=tuple(tuple(str(row[place]) for place in kept) for row in rows),
+        notes=(*notes, *faults),
+        whole=True,
     )
 
 
-def compare(records: pd.DataFrame, registry: Registry) -> list[Row]:
-    """Return a row for each claim, recipe by recipe in the order of their names."""
-    best = {
-        recipe.name: summaries.summarise(rows)
-        for recipe, expected, rows in _by_recipe(records, registry)
-    }
-    result = []
-    for recipe, expected, rows in _by_recipe(records, registry):
-        labels = summaries.summarise(rows, also=["device_name", "device_used"])
-        for group in labels.to_dict("records"):
-            result += list(_compare(recipe, expected, group, best))
-    return result
+def compare(records: pd.DataFrame, registry: Registry) -> tuple[list[Row], list[str]]:
+    """Return a row for each claim, recipe by recipe, and a line for each recipe that is lost.
+
+    Of the recipes those count that asked for a job, and of the others those of which every job was
+    run all the same.
+    """
+    found, faults = _find(records, registry)
+    owns = {own.recipe.name: own for own in found}
+    rows = []
+    for own in found:
+        for group, name in zip(own.groups, own.names, strict=True):
+            rows += list(_compare(own, group, name, owns))
+    return rows, faults
 
 
-def _by_recipe(
-    records: pd.DataFrame, registry: Registry
-) -> Iterator[tuple[Recipe, list[dict[str, str]], pd.DataFrame]]:
-    """Yield each recipe with the axes of its jobs, and the records that are its own."""
+def _find(records: pd.DataFrame, registry: Registry) -> tuple[list[_Own], list[str]]:
     asked = sorted(set(records["recipe"].dropna()))
-    found = [find_recipe(name, registry) for name in asked]
-    for name, files in sorted(registry.recipes.items()):
-        if len(files) == 1 and name not in asked:
-            found.append(read_recipe(files[0]))
-    axes = records[[*_COMPARED]].astype("string")
-    for recipe in sorted(found, key=lambda recipe: recipe.name):
-        expected = _axes_of(recipe, registry)
-        same = np.array([row in expected for row in axes.to_dict("records")], dtype=bool)
-        asked_for = records["recipe"].eq(recipe.name).fillna(False).to_numpy(dtype=bool)
-        mine = records[asked_for | same]
-        if not mine.empty:
-            yield recipe, expected, mine.reset_index(drop=True)
+    shipped = [
+        name if len(files) == 1 else f"{file.distribution}:{name}"
+        for name, files in registry.recipes.items()
+        for file in files
+    ]
+    axes = records[[*_COMPARED]].astype("string").fillna("").to_dict("records")
+    found, faults = [], []
+    for name in sorted({*asked, *shipped}):
+        asked_for = records["recipe"].eq(name).fillna(False).to_numpy(dtype=bool)
+        try:
+            recipe = find_recipe(name, registry)
+            expected = _axes_of(recipe, registry)
+        except MnistbenchError as error:
+            if name in asked:  # of the others nobody has heard
+                faults.append(f"recipe {name} cannot be compared: {error}")
+            continue
+        same = np.array([row in expected for row in axes], dtype=bool)
+        mine = records[asked_for | same].reset_index(drop=True)
+        # One that nobody asked for counts where all of it was run, and not for sharing a job.
+        whole = name in asked or all(job in axes for job in expected)
+        if whole and not mine.empty:
+            summary = summaries.summarise(mine, also=["device_name", "device_used"])
+            groups = summary.to_dict("records")
+            found.append(_Own(recipe, expected, groups, _names(summary)))
+    return found, faults
+
+
+def _names(summary: pd.DataFrame) -> list[str]:
+    """Return for each group what tells it from the others of its recipe, its model in any case."""
+    known = ("model", "optimizer")
+    others = [*AXES, *summaries.ENVIRONMENT]
+    told = [name for name in others if name in summary and name not in known]
+    told = [name for name in told if summaries.varies(summary[name])]
+    return [
+        " · ".join(
+            [str(group[name]) for name in known]
+            + [f"{name.replace('_', ' ')} {group[name]}" for name in told]
+        )
+        for group in summary.to_dict("records")
+    ]
 
 
 def _axes_of(recipe: Recipe, registry: Registry) -> list[dict[str, str]]:
     """Return what each job of the recipe as it stands is, as records say it."""
     settings = with_defaults({}, recipe.settings)
-    datasets = "mnist" if settings["datasets"] == "auto" else settings["datasets"]
+    words = [word.strip() for word in settings["datasets"].split(",") if word.strip()]
+    datasets = ",".join("mnist" if word == "auto" else word for word in words)
     jobs = build_grid({**settings, "datasets": datasets}, registry, ["cpu"]).jobs()
     return [{axis: str(job.axes[axis]) for axis in _COMPARED} for job in jobs]
 
 
-def _compare(
-    recipe: Recipe,
-    expected: Sequence[dict[str, str]],
-    group: dict[Any, Any],
-    others: dict[str, pd.DataFrame],
-) -> Iterator[Row]:
-    claim, n = recipe.claim, int(group["n"])
-    differs = _difference(group, expected)
-    name = f"{group['model']} · {group['optimizer']}"
+def _compare(own: _Own, group: dict[Any, Any], name: str, owns: dict[str, _Own]) -> Iterator[Row]:
+    claim, n = own.recipe.claim, int(group["n"])
+    differs = _difference(group, own.expected)
+    failed = _failed(int(group["failed"]))
 
-    def row(what: str, claimed: str, measured: str, verdict: str, remark: str = "") -> Row:
-        return Row(recipe.name, name, n, what, claimed, measured, verdict, remark)
+    def row(
+        what: str, claimed: str, measured: str, verdict: str, remark: str = "", n: int = n
+    ) -> Row:
+        told = "; ".join(part for part in (remark, failed) if part)
+        return Row(own.recipe.name, name, n, what, claimed, measured, verdict, told)
 
     if not n:
-        yield row("", "", "failed", NOT_COMPARABLE, _failed(int(group["failed"])))
+        yield row("", "", "failed", NOT_COMPARABLE)
         return
-    for measure, what in _ACCURACIES.items():
-        wanted: Range | None = getattr(claim, measure)
-        mean, text = group[f"{measure}_mean"], _spread(group, measure, 100, 2)
-        if measure == "test_accuracy" and claim.better_than is not None:
-            yield _better_than(row, claim, differs, mean, text, others)
-        elif wanted is not None:
-            verdict, remark = _unless(differs, MET if mean >= wanted[0] else NOT_MET)
-            if measure == "baseline_accuracy":
-                # What an untrained network gets is chance, and nobody promises it.
-                verdict, remark = NOTHING, ""
-            yield row(what, f"{format_range(wanted, 100)} %", text, verdict, remark)
-        elif measure == "test_accuracy":
-            yield row(what, "none stated", text, NOTHING, differs)
+    test, test_text = group["test_accuracy_mean"], _spread(group, "test_accuracy", 100, 2)
+    if claim.test_accuracy is not None:
+        said = f"{format_range(claim.test_accuracy, 100)} %"
+        verdict = MET if test >= claim.test_accuracy[0] - _ROUNDING else NOT_MET
+        yield row("test accuracy (%)", said, test_text, *_unless(differs, verdict))
+    if claim.better_than is not None:
+        said = f"better than {claim.better_than}"
+        verdict, remark = _better_than(claim.better_than, differs, test, owns)
+        yield row("test accuracy (%)", said, test_text, verdict, remark)
+    if claim.test_accuracy is None and claim.better_than is None:
+        yield row("test accuracy (%)", "none stated", test_text, NOTHING, differs)
+    if claim.train_accuracy is not None:
+        said = f"{format_range(claim.train_accuracy, 100)} %"
+        verdict, remark = _unless(differs, MET)
+        if not differs and group["train_accuracy_mean"] < claim.train_accuracy[0] - _ROUNDING:
+            # A model that is still learning is better at the end of an epoch than in its mean.
+            verdict, remark = NOT_COMPARABLE, "a mean over the epoch, not its end"
+        text = _spread(group, "train_accuracy", 100, 2)
+        yield row("train accuracy, running (%)", said, text, verdict, remark)
+    # What an untrained network gets is chance, and nobody promises it.
+    if claim.baseline_accuracy is not None:
+        text = _spread(group, "baseline_accuracy", 100, 2)
+        said = f"{format_range(claim.baseline_accuracy, 100)} %"
+        yield row("untrained accuracy (%)", said, text, NOTHING)
     if claim.baseline_loss is not None:
         text = _spread(group, "baseline_loss", 1, 3)
         yield row("untrained loss (nats)", format_range(claim.baseline_loss), text, NOTHING)
     yield _time(row, claim, differs, group)
 
 
-def _failed(count: int) -> str:
-    return f"{count} job{'s' if count != 1 else ''} failed"
-
-
 def _better_than(
-    row: MakeRow,
-    claim: Claim,
-    differs: str,
-    mean: float,
-    text: str,
-    others: dict[str, pd.DataFrame],
-) -> Row:
-    claimed = f"better than {claim.better_than}"
-    other = others.get(claim.better_than or "")
-    if other is None or not other["n"].gt(0).any():
-        remark = f"no job of {claim.better_than} here"
-        return row("test accuracy (%)", claimed, text, NOT_COMPARABLE, remark)
-    level = float(other["test_accuracy_mean"].max())
-    verdict, remark = _unless(differs, MET if mean > level else NOT_MET)
-    told = f"{claim.better_than}: {100 * level:.2f}"
-    return row("test accuracy (%)", claimed, text, verdict, remark or told)
+    other: str, differs: str, accuracy: float, owns: dict[str, _Own]
+) -> tuple[str, str]:
+    """Return verdict and remark: is `accuracy` above that of the recipe `other` as it stands?"""
+    own = owns.get(other)
+    levels = [
+        float(group["test_accuracy_mean"])
+        for group in (own.groups if own else ())
+        if group["n"] and own and not _difference(group, own.expected)
+    ]
+    if differs or not levels:
+        return NOT_COMPARABLE, differs or f"no job of {other} as it stands is here"
+    return (MET if accuracy > max(levels) else NOT_MET), f"{other}: {100 * max(levels):.2f}"
 
 
 def _time(row: MakeRow, claim: Claim, differs: str, group: dict[Any, Any]) -> Row:
     minutes = group["wall_seconds_mean"] / 60
     here = f"on {group['device_name']}"
     text = _spread(group, "wall_seconds", 1 / 60, 2 if minutes >= 0.1 else 4)
+    timed = int(group["wall_seconds_n"])
     if claim.minutes is None:
-        return row("time (min)", "none stated", text, NOTHING, here)
-    device = claim.device or "a device not stated"
-    claimed = f"{format_range(claim.minutes)} on {device}"
-    is_gpu = not str(group["device_used"]).startswith("cpu")
-    same = (claim.device == "GPU" and is_gpu) or (
-        claim.device is not None and claim.device.lower() in str(group["device_name"]).lower()
-    )
+        return row("time (min)", "none stated", text, NOTHING, here, timed)
+    claimed = f"{format_range(claim.minutes)} on {claim.device or 'a device not stated'}"
     if differs:
         verdict, remark = NOT_COMPARABLE, f"{differs}; {here}"
-    elif not same:
+    elif not _is_device(claim.device, str(group["device_used"]), str(group["device_name"])):
         verdict, remark = NOT_COMPARABLE, here
     elif group["timed_shared"]:
         verdict, remark = NOT_COMPARABLE, f"timed beside other jobs, {here}"
     else:
         verdict, remark = (MET if minutes <= claim.minutes[1] else NOT_MET), here
-    return row("time (min)", claimed, text, verdict, remark)
+    return row("time (min)", claimed, text, verdict, remark, timed)
+
+
+def _is_device(claimed: str | None, used: str, name: str) -> bool:
+    """Return whether a job on the device `used`, called `name`, ran where the claim says.
+
+    `GPU` and `CPU` are any. Otherwise the name ends in what is claimed: a GeForce RTX 2080 is an
+    RTX 2080, and an RTX 2080 Ti is not.
+    """
+    if claimed is None:
+        return False
+    if claimed in ("GPU", "CPU"):
+        return used.startswith("cpu") == (claimed == "CPU")
+    return f" {name}".lower().endswith(f" {claimed}".lower())
+
+
+def _failed(count: int) -> str:
+    return f"{count} job{'s' if count != 1 else ''} failed" if count else ""
 
 
 def _unless(differs: str, verdict: str) -> tuple[str, str]:

@@ -23,6 +23,9 @@ FOR_PEOPLE = ("rich", "markdown", "latex", "html")
 FOR_PROGRAMS = ("csv", "json")
 FORMATS = (*FOR_PEOPLE, *FOR_PROGRAMS)
 
+NOTHING = "–"
+ONE_SEED = "n=1: differences may be noise (--seeds 3 repeats every configuration)"
+
 # The width of what is no terminal: nothing there needs to be wrapped or cut.
 _ENDLESS = 100_000
 # Names longer than this fold before a column is left out.
@@ -31,7 +34,11 @@ _NARROWEST_NAME = 12
 
 @dataclass(frozen=True)
 class Table:
-    """A table as plain, unescaped text; `right` says which columns are flush right."""
+    """A table as plain, unescaped text; `right` says which columns are flush right.
+
+    On a terminal that is too narrow the last columns are left out, and `hint` says what to do;
+    where the table means nothing unless `whole`, its text folds instead.
+    """
 
     caption: str
     headings: tuple[str, ...]
@@ -39,6 +46,8 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+    whole: bool = False
+    hint: str = "widen the terminal, or take another --format"
 
 
 def check_format(name: str) -> str:
@@ -150,12 +159,12 @@ def _narrowed(table: Table, width: int) -> Table:
     # The names and the first number stay, however much the names must fold for it.
     least = 1 + next((place for place, right in enumerate(table.right) if right), 0)
     kept = len(widths)
-    while kept > least and sum(size + 2 for size in widths[:kept]) > width:
+    while not table.whole and kept > least and sum(size + 2 for size in widths[:kept]) > width:
         kept -= 1
     if kept == len(widths):
         return table
     missing = ", ".join(heading.replace("\n", " ") for heading in table.headings[kept:])
-    note = f"too narrow for {missing}: widen the terminal, or pick with report --columns"
+    note = f"too narrow for {missing}: {table.hint}"
     return replace(
         table,
         headings=table.headings[:kept],

@@ -38,7 +38,7 @@ def read_history(folder: Path) -> pd.DataFrame:
 
     Epoch 0 is the untrained model; what was not measured is NaN.
     """
-    return _read(folder / HISTORY_FILE, HISTORY_COLUMNS)
+    return _whole(_read(folder / HISTORY_FILE, HISTORY_COLUMNS), ["epoch"], folder / HISTORY_FILE)
 
 
 def read_predictions(folder: Path) -> pd.DataFrame:
@@ -47,10 +47,11 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     `image` is its index in the test set, `label` its true class, `prediction` the class it was
     taken for, all int64; `probability` and `label_probability` are those of these two, 0-1.
     """
-    frame = _read(folder / PREDICTIONS_FILE, PREDICTION_COLUMNS)
+    path = folder / PREDICTIONS_FILE
+    frame = _read(path, PREDICTION_COLUMNS)
     if frame.isna().any(axis=None):
-        raise _damaged(folder / PREDICTIONS_FILE, "a field is empty")
-    return frame.astype(dict.fromkeys(("image", "label", "prediction"), "int64"))
+        raise _damaged(path, "a field is empty")
+    return _whole(frame, ["image", "label", "prediction"], path)
 
 
 def read_confusion(folder: Path) -> NDArray[np.int64]:
@@ -70,7 +71,7 @@ def read_classes(folder: Path) -> pd.DataFrame:
     frame = _read(folder / CLASSES_FILE, CLASS_COLUMNS, text="class")
     if frame.isna().any(axis=None):
         raise _damaged(folder / CLASSES_FILE, "a field is empty")
-    return frame.astype({"images": "int64"})
+    return _whole(frame, ["images"], folder / CLASSES_FILE)
 
 
 def _read(path: Path, columns: Sequence[str], text: str | None = None) -> pd.DataFrame:
@@ -96,6 +97,14 @@ def _read(path: Path, columns: Sequence[str], text: str | None = None) -> pd.Dat
     if texts or frame.empty:
         raise _damaged(path, f"{texts[0]} is no number" if texts else "it has no rows")
     return frame.astype(dict.fromkeys(numbers, "float64"))
+
+
+def _whole(frame: pd.DataFrame, names: Sequence[str], path: Path) -> pd.DataFrame:
+    """Return `frame` with the columns `names`, which hold whole numbers, as int64."""
+    for name in names:
+        if not (np.isfinite(frame[name]) & (frame[name] % 1 == 0)).all():
+            raise _damaged(path, f"{name} is not always a whole number")
+    return frame.astype(dict.fromkeys(names, "int64"))
 
 
 def _damaged(path: Path, cause: str) -> RecordsError:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mnistbench.metrics import AVERAGES
-from mnistbench.report.formats import Table, raw
+from mnistbench.report.formats import NOTHING, Table, raw
 from mnistbench.report.job_files import read_classes, read_confusion, read_history
 
-NOTHING = "–"
 _SCORES = ("precision", "recall", "f1")
 
 
@@ -84,5 +83,8 @@ def _history(folder: Path) -> Table:
         headings=tuple(columns),
         right=tuple(True for _ in columns),
         rows=tuple(zip(*columns.values(), strict=True)),
-        notes=("train figures are running, over the steps of the epoch",),
+        notes=(
+            "train figures are running, over the steps of the epoch; without a validation split "
+            "those of epoch 0 are the untrained model's on a twelfth of the training images",
+        ),
     )

@@ -96,6 +96,8 @@ def _look(place: int) -> dict[str, Any]:
 
 
 def _scale_losses(axes: Axes) -> None:
+    if not axes.lines:  # no job had a loss that is a number
+        return
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
     # A loss of 0 has no place on a logarithmic scale; a job that is so sure of itself is rare.
     if np.nanmin(values) > 0:
@@ -217,7 +219,7 @@ def pareto(summary: pd.DataFrame, labels: Sequence[str], dataset: str) -> Figure
             front,
             COLOURS[0],
             COLOURS[0],
-            "on the Pareto front: no other is both faster and more accurate",
+            "on the Pareto front: no other is as good in both and better in one",
         ),
         (~front & ~shared, FAINT, FAINT, "beaten by another"),
         (shared, "white", FAINT, "timed while other jobs shared the device"),

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 from mnistbench import summary as summaries
 from mnistbench.grid import AXES, USUAL
 from mnistbench.records import COLUMNS, Column
-from mnistbench.report.formats import Table, raw
+from mnistbench.report.formats import NOTHING, ONE_SEED, Table, raw
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NOTHING = "–"
 
 # A grid that fails, fails often in one way: the rest is in the file.
 _FAILURES_SHOWN = 20
@@ -82,6 +80,7 @@ def build(
         rows=tuple(zip(*cells, strict=True)),
         notes=tuple(notes(records, summary, keys, shown)),
         failures=tuple(failure_lines(records)),
+        hint="widen the terminal, or pick with report --columns",
     )
 
 
@@ -124,7 +123,7 @@ def notes(
     if summary["n"].gt(1).any() and any(name in summaries.MEASURES for name in shown):
         found.append("±: standard deviation over the n jobs of a row")
     if summary["n"].eq(1).any():
-        found.append("n=1: differences may be noise (--seeds 3 repeats every configuration)")
+        found.append(ONE_SEED)
     environment = (*summaries.ENVIRONMENT, "machine", "os")
     mixed = summaries.mixed_within(records, keys, (*AXES, *environment))
     if mixed:
