@@ -150,7 +150,9 @@ def main() -> None:
     print("Written by `python benchmarks/digits.py CHECKPOINT`: every digit from 0 to 9 in each of")
     print(f"these styles, {len(drawn)} images, and the share that `mnistbench predict` gets right,")
     print("as it comes and with `--no-centre`, which scales the whole image instead.\n")
-    print(f"Model: {facts.model}, trained on {facts.dataset}, {facts.test_accuracy:.2%} on its test")
+    print(
+        f"Model: {facts.model}, trained on {facts.dataset}, {facts.test_accuracy:.2%} on its test"
+    )
     print(f"set (`{facts.key}`).\n")
     print("| drawn as | centred (%) | --no-centre (%) |\n| --- | ---: | ---: |")
     for style in centred:

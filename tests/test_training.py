@@ -262,7 +262,8 @@ def test_without_validation_every_training_image_is_trained_on() -> None:
     log = Log()
     outcome = train(log.model(), epochs=1, validation=0)
     assert log.numbers("train") == set(range(100))
-    assert log.numbers("eval") & set(range(100)) <= {0, 1, *range(20)}  # to check and to warm up
+    # To check, to warm up with, and a twelfth of them for the baseline.
+    assert len(log.numbers("eval") & set(range(20, 100))) <= 8
     assert outcome.measures["train_images"] == 100
     assert outcome.measures["validation_images"] == 0
 

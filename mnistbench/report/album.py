@@ -71,7 +71,7 @@ def collect(
 
     `jobs` are keys or beginnings of keys, ["all"] for all that ended ok, or None for a choice of
     our own. Raises a `MnistbenchError` where nothing at all can be drawn, a job is unknown or has
-    no folder, or its dataset cannot be had.
+    no folder, or `data_dir` has no such dataset.
     """
     folder = folder_of(path)
     everything = jobs is not None and [*jobs] == ["all"]
@@ -239,6 +239,10 @@ def _test_images(
                 f"the dataset of {record['key']} is gone ({error}): install its plugin, or leave "
                 f"{PREDICTIONS} and {MISTAKES} out of --kinds"
             ) from None
+        except DataError as error:
+            if data_dir is None:
+                raise
+            raise UsageError(str(error)) from None  # who names a folder means it
     dataset = loaded[label]
     truth = dataset.test_labels.numpy()
     images, labels = table["image"].to_numpy(), table["label"].to_numpy()
