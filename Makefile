@@ -12,7 +12,7 @@ bench: $(VENV)/.installed
 	$(BIN)/mnistbench run --models fcn,cnn,improved --optimizers adam,sgd --epochs 1 --output bench.csv
 
 test: lint types
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)

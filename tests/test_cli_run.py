@@ -12,6 +12,8 @@ import pytest
 from bad_models import SOURCE
 from conftest import Cli
 
+from mnistbench.environment import usable_cpus
+
 QUICK = ("--datasets", "mnist5k", "--threads", "1")
 
 
@@ -267,3 +269,11 @@ def test_where_mnist_cannot_be_had_auto_says_so_and_every_row_tells_the_truth(
     refused = cli("run", "--datasets", "mnist", "--quiet", env=env)
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_job_takes_the_threads_that_it_is_given(cli: Cli, tmp_path: Path) -> None:
+    """All other tests run with one thread, see conftest."""
+    run = ("run", "--models", "tiny", "--datasets", "mnist5k", "--quiet")
+    assert cli(*run, env={"OMP_NUM_THREADS": "2"}).returncode == 0
+    (row,) = rows_of(tmp_path / "results.csv")
+    assert (row["threads"], row["threads_asked"]) == (str(min(2, usable_cpus())), "auto")

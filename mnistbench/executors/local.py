@@ -93,9 +93,10 @@ class LocalExecutor(Executor):
     def run(self, tasks: Iterable[Task], stop: threading.Event) -> Iterator[Event]:
         """Run the tasks, see `Executor`. Leaving the iterator early ends what runs."""
         context = process_context()
-        _await_server(context)
         waiting = iter(tasks)
         task = next(waiting, None)
+        if task is not None:
+            _await_server(context)
         try:
             while (task is not None and not stop.is_set()) or self._running:
                 while task is not None and not stop.is_set():
