@@ -310,7 +310,11 @@ def test_of_very_many_points_those_on_the_front_are_named() -> None:
         ([{"seed": 0}, {"seed": 1}], ["fcn", "fcn"]),
         ([{"model": "fcn"}, {"model": "cnn"}], ["fcn", "cnn"]),
         ([{"optimizer": "adam"}, {"optimizer": "sgd"}], ["adam", "sgd"]),
-        ([{}, {"model": "cnn", "batch_size": 32}], ["fcn · batch 64", "cnn · batch 32"]),
+        ([{}, {"model": "cnn", "batch_size": 32}], ["fcn", "cnn"]),
+        (
+            [{}, {"model": "cnn"}, {"model": "cnn", "batch_size": 32}],
+            ["fcn · batch 64", "cnn · batch 64", "cnn · batch 32"],
+        ),
         ([{}, {"augmentation": "affine"}], ["augmentation none", "augmentation affine"]),
         ([{"configuration": "a1"}, {"configuration": "b2"}], ["fcn · a1", "fcn · b2"]),
     ],

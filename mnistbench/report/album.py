@@ -111,12 +111,19 @@ def collect(
 
 
 def short_labels(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Return what to call each row of `frame`: those of the columns `names` that tell rows apart.
+    """Return what to call each row of `frame`: as few of the columns `names` as tell rows apart.
 
     The model where nothing does. Rows of one `configuration` may share a label; those of two
     never do.
     """
-    told = [name for name in names if summaries.varies(frame[name])] or ["model"]
+    told: list[str] = []
+    apart = 1
+    for name in sorted(names, key=lambda name: name not in ("model", "optimizer")):
+        more = len(frame[[*told, name]].drop_duplicates())
+        if more > apart:
+            told.append(name)
+            apart = more
+    told = [name for name in names if name in told] or ["model"]
     rows = frame[told].astype("string").fillna("–").to_dict("records")
     labels = [" · ".join(_worded(str(k), str(v)) for k, v in row.items()) for row in rows]
     configurations = frame["configuration"].tolist()
