@@ -92,11 +92,15 @@ def facts_of(
     )
 
 
+def header_of(facts: Facts) -> dict[str, str]:
+    """Return what stands in the header of every file that is made of the model."""
+    return {HEADER: json.dumps(dataclasses.asdict(facts))}
+
+
 def save(path: Path, model: nn.Module, facts: Facts) -> None:
     """Write the checkpoint to `path`, whole or not at all."""
     part = path.with_suffix(".part")
-    header = {HEADER: json.dumps(dataclasses.asdict(facts))}
-    save_model(model, str(part), metadata=header)
+    save_model(model, str(part), metadata=header_of(facts))
     part.replace(path)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnistbench.components import ImageDataset
-from mnistbench.errors import DataError, MnistbenchError, PluginError
+from mnistbench.components import ImageDataset, Kind
+from mnistbench.errors import DataError, MnistbenchError, PluginError, UsageError
 from mnistbench.plugins import Registry
 from mnistbench.selection import Selection
 
@@ -88,6 +88,18 @@ def load_dataset(selection: Selection, registry: Registry, data_dir: Path | None
             f"{type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
     return dataset
+
+
+def find_dataset(text: str, registry: Registry, data_dir: Path | None) -> ImageDataset:
+    """Return the one dataset that the selection `text` stands for, checked.
+
+    Raises `SelectionError` where it names none, `UsageError` where it names several, `DataError`
+    or `PluginError` where it cannot be had.
+    """
+    selections = registry.select(Kind.DATASET, text)
+    if len(selections) != 1:
+        raise UsageError(f"{text!r} stands for {len(selections)} datasets: give one, such as mnist")
+    return load_dataset(selections[0], registry, data_dir)
 
 
 def check_dataset(selection: Selection, dataset: object) -> None:

@@ -7,9 +7,7 @@ Every figure is measured by running the very file that was written.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
-import json
 import logging
 import os
 import statistics
@@ -25,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mnistbench.checkpoint import HEADER, Checkpoint, Facts
-from mnistbench.components import ImageDataset, Kind
-from mnistbench.contract import load_dataset
+from mnistbench.checkpoint import Checkpoint, Facts, header_of
+from mnistbench.components import ImageDataset
+from mnistbench.contract import find_dataset
 from mnistbench.data import EVALUATION_BATCH
 from mnistbench.errors import CheckpointError, DataError, MnistbenchError, UsageError
 from mnistbench.plugins import Registry
@@ -90,8 +88,7 @@ def require_packages(targets: Sequence[str]) -> None:
 def dataset_of(facts: Facts, registry: Registry, data_dir: Path | None) -> ImageDataset:
     """Return the dataset that the model was trained on. Raises `DataError`."""
     try:
-        (selection,) = registry.select(Kind.DATASET, facts.dataset)
-        return load_dataset(selection, registry, data_dir)
+        return find_dataset(facts.dataset, registry, data_dir)
     except MnistbenchError as error:
         raise DataError(f"{facts.model} was trained on {facts.dataset}: {error}") from error
 
@@ -240,7 +237,7 @@ def _export_into(
             for target in steps:
                 fault = f"exported to {target}"
                 if target == "torch":
-                    torch.export.save(program, paths[target], extra_files={HEADER: _header(facts)})
+                    torch.export.save(program, paths[target], extra_files=header_of(facts))
                 elif target == "onnx":
                     _save_onnx(program, paths[target], facts)
                 else:
@@ -283,7 +280,7 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, facts: Facts) 
     for node in model.graph.node:
         del node.metadata_props[:]  # where in its author's files it came from
     _put_relu_before_pooling(model.graph.node)
-    onnx.helper.set_model_props(model, {HEADER: _header(facts)})
+    onnx.helper.set_model_props(model, header_of(facts))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -363,10 +360,6 @@ def _first(images: Tensor, count: int) -> np.ndarray:
 
 def _pixels(images: Tensor) -> np.ndarray:
     return (images.to(torch.float32) / 255).numpy()
-
-
-def _header(facts: Facts) -> str:
-    return json.dumps(dataclasses.asdict(facts))
 
 
 def _told(error: Exception) -> str:

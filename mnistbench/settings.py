@@ -28,6 +28,7 @@ from mnistbench.grid import (
 )
 from mnistbench.plugins import Registry
 from mnistbench.records import Status
+from mnistbench.values import split_outside
 
 # Text settings; None is "mnistbench chooses".
 DEFAULTS: dict[str, str | None] = {
@@ -107,6 +108,18 @@ def given_settings(typed: Mapping[str, Any], config: Path | None) -> Settings:
 def with_defaults(given: Settings, recipe: Settings | None = None) -> Settings:
     """Return every setting: as given, else that of the recipe, else its default."""
     return {**DEFAULTS, **dict.fromkeys(FLAGS, False), **(recipe or {}), **given}
+
+
+def with_dataset(settings: Settings, stand_in: str) -> Settings:
+    """Return the settings with `stand_in` for the dataset `auto`."""
+    words = [word for word in split_outside(settings["datasets"], ",") if word]
+    names = [stand_in if word == "auto" else word for word in words]
+    return {**settings, "datasets": ",".join(names)}
+
+
+def may_fall_back(settings: Settings) -> bool:
+    """Return whether the dataset `auto` is among those of the settings."""
+    return "auto" in split_outside(settings["datasets"], ",")
 
 
 def build_grid(settings: Settings, registry: Registry, devices: Sequence[str]) -> Grid:

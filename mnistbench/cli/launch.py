@@ -23,11 +23,12 @@ from mnistbench.settings import (
     Settings,
     build_grid,
     idle_options,
+    may_fall_back,
     timeout_seconds,
+    with_dataset,
     with_defaults,
     worker_count,
 )
-from mnistbench.values import split_outside
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,15 +70,13 @@ def launch(given: Settings, *, dry_run: bool) -> int:
     grids = {recipe.name: with_defaults(given, recipe.settings) for recipe in wanted} or {
         "": settings
     }
-    may_fall_back = any("auto" in _words(grid["datasets"]) for grid in grids.values())
     asked_by: dict[str, str] = {}
 
     def jobs_on(stand_in: str) -> list[Job]:
         jobs: dict[str, Job] = {}
         for recipe, grid in grids.items():
             devices = resolve_devices([word.strip() for word in grid["devices"].split(",") if word])
-            words = [stand_in if word == "auto" else word for word in _words(grid["datasets"])]
-            for job in build_grid({**grid, "datasets": ",".join(words)}, registry, devices).jobs():
+            for job in build_grid(with_dataset(grid, stand_in), registry, devices).jobs():
                 jobs.setdefault(job.key, job)
                 asked_by.setdefault(job.key, recipe)
         return list(jobs.values())
@@ -100,7 +99,9 @@ def launch(given: Settings, *, dry_run: bool) -> int:
     fallback = None
     with RecordStore(output) as store:
         if any(job.dataset.name == "mnist" for job in jobs):
-            fallback = _ensure_mnist(data_dir, out, may_fall_back=may_fall_back)
+            fallback = _ensure_mnist(
+                data_dir, out, may_fall_back=any(map(may_fall_back, grids.values()))
+            )
         if fallback:
             jobs = jobs_on("mnist5k")
             _warn_of_mnist5k(err, fallback)
@@ -157,10 +158,6 @@ def _ensure_mnist(data_dir: Path | None, out: Console, *, may_fall_back: bool) -
             raise
         return str(error)
     return None
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in split_outside(text, ",") if word]
 
 
 def _warn_of_unsaved(err: Console, ok: Sequence[str], run: Collection[str], output: Path) -> None:

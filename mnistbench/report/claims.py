@@ -18,7 +18,7 @@ from mnistbench.grid import AXES
 from mnistbench.plugins import Registry
 from mnistbench.recipes import Claim, Recipe, find_recipe, format_range
 from mnistbench.report.formats import NOTHING, ONE_SEED, Table
-from mnistbench.settings import build_grid, with_defaults
+from mnistbench.settings import build_grid, with_dataset, with_defaults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,10 +141,8 @@ def _names(summary: pd.DataFrame) -> list[str]:
 
 def _axes_of(recipe: Recipe, registry: Registry) -> list[dict[str, str]]:
     """Return what each job of the recipe as it stands is, as records say it."""
-    settings = with_defaults({}, recipe.settings)
-    words = [word.strip() for word in settings["datasets"].split(",") if word.strip()]
-    datasets = ",".join("mnist" if word == "auto" else word for word in words)
-    jobs = build_grid({**settings, "datasets": datasets}, registry, ["cpu"]).jobs()
+    settings = with_dataset(with_defaults({}, recipe.settings), "mnist")
+    jobs = build_grid(settings, registry, ["cpu"]).jobs()
     return [{axis: str(job.axes[axis]) for axis in _COMPARED} for job in jobs]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistbench.errors import UsageError
 from mnistbench.report.formats import Table
 
 if TYPE_CHECKING:
@@ -21,15 +20,9 @@ def load(text: str, data_dir: Path | None) -> ImageDataset:
     or `PluginError` where it cannot be had.
     """
     from mnistbench import contract
-    from mnistbench.components import Kind
     from mnistbench.plugins import discover
 
-    registry = discover()
-    selections = registry.select(Kind.DATASET, text)
-    if len(selections) != 1:
-        raise UsageError(f"{text!r} stands for {len(selections)} datasets: give one, such as mnist")
-    (selection,) = selections
-    return contract.load_dataset(selection, registry, data_dir)
+    return contract.find_dataset(text, discover(), data_dir)
 
 
 def tensors_table(name: str, dataset: ImageDataset) -> Table:

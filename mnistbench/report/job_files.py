@@ -34,9 +34,10 @@ HISTORY_COLUMNS = (
 
 
 def read_history(folder: Path) -> pd.DataFrame:
-    """Return the history of the job in `folder`: `HISTORY_COLUMNS` as floats, a row an epoch.
+    """Return the history of the job in `folder`: `HISTORY_COLUMNS`, a row an epoch.
 
-    Epoch 0 is the untrained model; what was not measured is NaN.
+    `epoch` is int64, all else float64. Epoch 0 is the untrained model; what was not measured is
+    NaN.
     """
     return _whole(_read(folder / HISTORY_FILE, HISTORY_COLUMNS), ["epoch"], folder / HISTORY_FILE)
 

@@ -27,7 +27,7 @@ def export(folder: Path, fmt: str) -> str:
         "key": folder.name,
         "classes": json.loads(raw(classes, fmt)),
         "confusion": read_confusion(folder).tolist(),
-        "history": json.loads(raw(read_history(folder).astype({"epoch": int}), fmt)),
+        "history": json.loads(raw(read_history(folder), fmt)),
     }
     return json.dumps(parts, indent=2) + "\n"
 
@@ -70,7 +70,7 @@ def _history(folder: Path) -> Table:
         "validation_accuracy": ("validation accuracy (%)", 100, 2),
         "train_seconds": ("train (s)", 1, 2),
     }
-    columns = {"epoch": [f"{epoch:.0f}" for epoch in frame["epoch"]]}
+    columns = {"epoch": [str(epoch) for epoch in frame["epoch"]]}
     for name, (title, scale, digits) in shown.items():
         if frame[name].notna().any():
             values = (scale * frame[name]).tolist()
